@@ -1,0 +1,1 @@
+"""How the demo pair was made, one idea a file: corpus, vocabulary, model, optimiser, pretraining, ..."""

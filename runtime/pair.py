@@ -1,0 +1,107 @@
+"""Target and draft with their threads, and the loop of each mode over them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from threading import Lock
+from typing import Any
+
+import torch
+
+from saguaro.errors import ConfigError, RequestError
+from saguaro.runtime.drafter import Drafter
+from saguaro.runtime.metrics import RunMetrics
+from saguaro.runtime.rounds import ConcurrentLoop, RoundLoop, SpeculativeLoop
+from saguaro.runtime.sequence import Sequence
+from saguaro.runtime.sessions.session import Session
+from saguaro.runtime.speculation import outcome_policy
+from saguaro.runtime.timing import Lane, TimedSession
+from saguaro.runtime.verifier import Verifier
+from saguaro.runtime.worker import Worker
+
+MODES = ("ar", "sd", "ssd")
+
+
+def check_mode(mode: str) -> str:
+    if mode not in MODES:
+        raise ConfigError(f"mode is {mode!r}; expected one of {', '.join(MODES)}")
+    return mode
+
+
+class LoadedModel:
+    """A session, loaded on the thread that will run it, with the lane that notes what it does."""
+
+    def __init__(self, name: str, device: torch.device, threads: int, load: Callable[[], Session]):
+        # The round waits for the target, so its kernels go first where the two share a GPU.
+        self.worker = Worker(name, device, threads, priority=-1 if name == "target" else 0)
+        self.lane = Lane()
+        try:
+            self.session = TimedSession(self.worker.run(load), self.lane)
+        except BaseException:
+            self.worker.close()
+            raise
+
+    def close(self) -> None:
+        self.worker.run(self.session.close)
+        self.worker.close()
+
+
+class Pair:
+    """The loaded pair. The draft is loaded when a mode first needs it."""
+
+    def __init__(
+        self, target: LoadedModel, load_draft: Callable[[], LoadedModel], speculation: dict[str, Any], chunk: int
+    ):
+        """`speculation`: the deployment file's section of that name."""
+        self._target, self._load_draft, self._chunk = target, load_draft, chunk
+        self._draft: LoadedModel | None = None
+        self._drafter: Drafter | None = None
+        self._speculation = speculation
+        # Greedy scores are logits, the others are perturbed: their margins mean different things.
+        kind, budget = speculation["fan_out"], speculation["budget"]
+        self._policies = {greedy: outcome_policy(kind, budget) for greedy in (True, False)}
+        self._verifier = Verifier(target.session, chunk)
+        self.last_run = RunMetrics()
+        self._busy = Lock()
+        self._closed = False
+
+    def run(self, sequences: list[Sequence], mode: str) -> Iterator[tuple[Sequence, list[int]]]:
+        """Generate in one of `MODES`; see `RoundLoop.run`. Raises RequestError while another run is under way."""
+        if self._closed:
+            raise RequestError("this LLM is closed; make a new one")
+        if not self._busy.acquire(blocking=False):
+            raise RequestError("this LLM is generating already; let that end, or give it all prompts in one call")
+        try:
+            loop = self._loop(mode)
+            try:
+                yield from loop.run(sequences)
+            finally:
+                self.last_run = loop.metrics
+        finally:
+            self._busy.release()
+
+    def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        self._target.close()
+        if self._draft:
+            self._draft.close()
+
+    def _loop(self, mode: str) -> RoundLoop:
+        target = self._target
+        if mode == "ar":
+            return RoundLoop(self._verifier, target.worker, target.lane)
+        if self._draft is None or self._drafter is None:
+            self._draft = self._load_draft()
+            self._drafter = Drafter(
+                self._draft.session,
+                lookahead=self._speculation["lookahead"],
+                budget=self._speculation["budget"],
+                policy=lambda sequence: self._policies[sequence.params.temperature == 0],
+                chunk=self._chunk,
+                vocab_size=target.session.vocab_size,
+            )
+        kind = ConcurrentLoop if mode == "ssd" else SpeculativeLoop
+        draft = self._draft
+        return kind(self._verifier, target.worker, target.lane, self._drafter, draft.worker, draft.lane)

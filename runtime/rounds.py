@@ -1,0 +1,201 @@
+"""The round loop: AR, SD and SSD over a batch of sequences.
+
+In SSD the target verifies one speculation while the draft prepares the next for each outcome that it thinks
+likely (paper, Algorithm 1; design 3.1). Under coupled verification the tokens are the same in all three modes.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from time import perf_counter
+
+from saguaro.runtime.drafter import Drafter
+from saguaro.runtime.metrics import RunMetrics
+from saguaro.runtime.sequence import Sequence
+from saguaro.runtime.speculation.cache import Prepared, SpeculationCache
+from saguaro.runtime.speculation.tree import EMPTY, Outcome
+from saguaro.runtime.timing import Lane
+from saguaro.runtime.verifier import Verifier
+from saguaro.runtime.worker import Job, Worker
+
+
+class RoundLoop:
+    """Owns the batch: which sequence lies in which slot, and what happens in a round."""
+
+    def __init__(self, verifier: Verifier, target: Worker, target_lane: Lane):
+        self.verifier, self.target, self.target_lane = verifier, target, target_lane
+        self.active: list[Sequence] = []
+        self.metrics = RunMetrics()
+
+    def run(self, sequences: Iterable[Sequence]) -> Iterator[tuple[Sequence, list[int]]]:
+        """Generate for all sequences, several at a time; gives each one's new tokens after every round.
+
+        Closing the iterator early, or an exception, leaves the loop ready for the next call.
+        """
+        waiting, self.metrics = deque(sequences), RunMetrics()
+        begin = perf_counter()
+        try:
+            while waiting or self.active:
+                while waiting and len(self.active) < self.verifier.session.max_batch_size:
+                    self._admit(waiting.popleft())
+                start = perf_counter()
+                new = self.target.run(self._round)
+                now = perf_counter()
+                self._measure(start, now)
+                for sequence, tokens in zip(self.active, new, strict=True):
+                    sequence.metrics.seconds = now - begin
+                    sequence.metrics.time_to_first_token = sequence.metrics.time_to_first_token or now - begin
+                    yield sequence, tokens
+                for sequence in [s for s in self.active if s.finish_reason]:
+                    self._retire(sequence)
+        finally:
+            self._wait()
+            for sequence in list(self.active):
+                self._retire(sequence)
+            self.metrics.seconds = perf_counter() - begin
+
+    def _round(self) -> list[list[int]]:
+        """AR: the target alone takes one step. Rounds run on the target's thread, so that nothing has to be handed
+        over before the verification starts."""
+        outcomes = self._verify()
+        return [sequence.accept(outcome) for sequence, outcome in zip(self.active, outcomes, strict=True)]
+
+    def _verify(self, meanwhile: Callable[[], None] | None = None) -> list[Outcome]:
+        return self.target_lane.call("verification", self.verifier.verify, self.active, meanwhile)
+
+    def _admit(self, sequence: Sequence) -> None:
+        """Give the sequence the next slot and compute its prompt."""
+        sequence.slot = len(self.active)
+        self.active.append(sequence)
+        self.target.run(self.target_lane.call, "prefill", self.verifier.prefill, sequence)
+
+    def _retire(self, sequence: Sequence) -> None:
+        """Take the sequence out; the last one of the batch moves into its slot."""
+        last = self.active.pop()
+        if last is not sequence:
+            self._move(last.slot, sequence.slot)
+            last.slot = sequence.slot
+            self.active[last.slot] = last
+
+    def _move(self, source: int, target: int) -> None:
+        self.target.run(self.verifier.session.move_slot, source, target)
+
+    def _wait(self) -> None:
+        """Until no job is under way."""
+        self.target.run(lambda: None)
+
+    def _measure(self, start: float, end: float) -> None:
+        self._add_round(start, end, Lane())
+
+    def _add_round(self, start: float, end: float, draft_lane: Lane) -> None:
+        times = self.metrics.add_round(start, end, self.target_lane, draft_lane)
+        for sequence in self.active:
+            sequence.metrics.times.add(times)
+        self.target_lane.spans.clear()
+
+
+class SpeculativeLoop(RoundLoop):
+    """SD: the draft speculates, then the target verifies; each waits for the other."""
+
+    def __init__(
+        self, verifier: Verifier, target: Worker, target_lane: Lane, drafter: Drafter, draft: Worker, draft_lane: Lane
+    ):
+        super().__init__(verifier, target, target_lane)
+        self.drafter, self.draft, self.draft_lane = drafter, draft, draft_lane
+        self._unsettled: list[tuple[Sequence, int, Outcome, Prepared | None]] = []
+        self._draft_jobs: list[Job[None]] = []
+
+    def _round(self) -> list[list[int]]:
+        self._fall_back()
+        self._check_draft()
+        outcomes = self._verify()
+        return [self._settle(sequence, outcome, None) for sequence, outcome in zip(self.active, outcomes, strict=True)]
+
+    def _fall_back(self) -> None:
+        """Draft just in time for the sequences that have nothing to verify; the target waits."""
+        wanted = {sequence for sequence in self.active if not sequence.speculation}
+        if wanted:
+            self._follow()
+            drafted = self.draft.run(self.draft_lane.call, "fallback", self.drafter.draft, self.active, wanted)
+            for sequence, speculation in drafted.items():
+                sequence.speculation, sequence.from_cache = speculation, False
+                sequence.metrics.fallbacks += 1
+
+    def _settle(self, sequence: Sequence, outcome: Outcome, hit: Prepared | None) -> list[int]:
+        """Accept, and let the draft's cache follow when the draft is next at work, so that no one waits for it."""
+        new = sequence.accept(outcome)
+        sequence.speculation = hit.speculation if hit else EMPTY
+        sequence.from_cache = hit is not None
+        if not sequence.finish_reason:
+            self._unsettled.append((sequence, sequence.prefix, outcome, hit))
+        return new
+
+    def _follow(self) -> None:
+        """Before the draft does anything else: its cache follows the outcomes since."""
+        unsettled, self._unsettled = self._unsettled, []
+        self._draft_jobs += [self.draft.submit(self.drafter.settle, *entry) for entry in unsettled]
+
+    def _check_draft(self) -> None:
+        """Raise what went wrong in the jobs that nobody waited for. They are done by the time a verification is."""
+        jobs, self._draft_jobs = self._draft_jobs, []
+        for job in jobs:
+            job.result()
+
+    def _admit(self, sequence: Sequence) -> None:
+        sequence.slot = len(self.active)
+        job: Job[None] = self.draft.submit(self.draft_lane.call, "prefill", self.drafter.prefill, sequence)
+        super()._admit(sequence)
+        job.result()
+
+    def _retire(self, sequence: Sequence) -> None:
+        self._unsettled = [entry for entry in self._unsettled if entry[0] is not sequence]
+        super()._retire(sequence)
+        self.draft.run(self.drafter.release, sequence)
+
+    def _move(self, source: int, target: int) -> None:
+        super()._move(source, target)
+        self._follow()  # while the rows are where they were
+        self.draft.run(self.drafter.session.move_slot, source, target)
+
+    def _wait(self) -> None:
+        super()._wait()
+        self.draft.run(lambda: None)
+        self.draft_lane.spans.clear()  # of a preparation that nobody took
+        self._draft_jobs.clear()
+
+    def _measure(self, start: float, end: float) -> None:
+        self._add_round(start, end, self.draft_lane)
+        self.draft_lane.spans.clear()
+
+
+class ConcurrentLoop(SpeculativeLoop):
+    """SSD: while the target verifies, the draft prepares a speculation for each likely outcome."""
+
+    anytime = True  # take what is prepared when the outcome is known, unless only the last step is missing
+
+    def _round(self) -> list[list[int]]:
+        self._fall_back()
+        caches = {sequence: SpeculationCache() for sequence in self.active}
+        earlier, self._draft_jobs = self._draft_jobs, []
+        outcomes = self._verify(lambda: self._prepare(caches))
+        for job in earlier:  # done long since
+            job.result()
+        almost = self.drafter.lookahead - 1
+        if not self.anytime or all(cache.drafted >= almost for cache in caches.values()):
+            self._check_draft()
+        new = []
+        for sequence, outcome in zip(self.active, outcomes, strict=True):
+            hit = caches[sequence].get(outcome)
+            caches[sequence].closed = True
+            sequence.metrics.hits += hit is not None
+            sequence.metrics.misses += hit is None
+            new.append(self._settle(sequence, outcome, hit))
+        return new
+
+    def _prepare(self, caches: dict[Sequence, SpeculationCache]) -> None:
+        """Start the draft beside the verification."""
+        self._follow()
+        lengths = [len(sequence.tokens) for sequence in self.active]
+        arguments = ("preparation", self.drafter.prepare, list(self.active), lengths, caches)
+        self._draft_jobs.append(self.draft.submit(self.draft_lane.call, *arguments))

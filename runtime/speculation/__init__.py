@@ -1,0 +1,22 @@
+"""The decoding policy: plain code over token ids and scores. It knows no backend, device or thread."""
+
+from saguaro.runtime.speculation.cache import Prepared, SpeculationCache
+from saguaro.runtime.speculation.fan_out import geometric_fan_out, uniform_fan_out
+from saguaro.runtime.speculation.outcomes import Ranked, choose_outcomes
+from saguaro.runtime.speculation.policy import OutcomePolicy, outcome_policy
+from saguaro.runtime.speculation.speed_model import predicted_speedup
+from saguaro.runtime.speculation.tree import Outcome, Speculation
+
+__all__ = [
+    "Outcome",
+    "OutcomePolicy",
+    "Prepared",
+    "Ranked",
+    "Speculation",
+    "SpeculationCache",
+    "choose_outcomes",
+    "geometric_fan_out",
+    "outcome_policy",
+    "predicted_speedup",
+    "uniform_fan_out",
+]

@@ -1,0 +1,69 @@
+"""Where the time of a round goes: spans on the target's and the draft's lane."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from time import perf_counter
+from typing import NamedTuple, TypeVar
+
+import torch
+
+from saguaro.runtime.sessions.session import Session, Step
+
+R = TypeVar("R")
+
+
+class Span(NamedTuple):
+    """Seconds of `time.perf_counter`. `name`: forward, prefill, verification, preparation, fallback, settle."""
+
+    name: str
+    start: float
+    end: float
+
+    @property
+    def seconds(self) -> float:
+        return self.end - self.start
+
+
+class Lane:
+    """What one model did, in the order in which it ended. Written by its worker, read between rounds."""
+
+    def __init__(self) -> None:
+        self.spans: list[Span] = []
+
+    def call(self, name: str, function: Callable[..., R], *arguments: object) -> R:
+        start = perf_counter()
+        result = function(*arguments)
+        self.spans.append(Span(name, start, perf_counter()))
+        return result
+
+    def named(self, *names: str) -> list[Span]:
+        return [span for span in self.spans if span.name in names]
+
+
+class TimedSession:
+    """A session that notes each forward on a lane. On a CUDA device that is the time of its launch."""
+
+    def __init__(self, session: Session, lane: Lane):
+        self._session, self._lane = session, lane
+        self.device, self.vocab_size = session.device, session.vocab_size
+        self.max_batch_size, self.rows = session.max_batch_size, session.rows
+        self.move_rows, self.move_slot, self.close = session.move_rows, session.move_slot, session.close
+
+    def forward(self, step: Step) -> torch.Tensor:
+        return self._lane.call("forward", self._session.forward, step)
+
+
+def overlap(spans: Iterable[Span], others: Iterable[Span]) -> float:
+    """Seconds that lie in a span of each kind; spans of one kind do not overlap each other."""
+    others = list(others)
+    return sum(max(0.0, min(a.end, b.end) - max(a.start, b.start)) for a in spans for b in others)
+
+
+def covered(spans: Iterable[Span]) -> float:
+    """Seconds that lie in at least one span."""
+    total, reached = 0.0, float("-inf")
+    for span in sorted(spans, key=lambda s: s.start):
+        total += max(0.0, span.end - max(span.start, reached))
+        reached = max(reached, span.end)
+    return total

@@ -1,0 +1,121 @@
+"""The target's side of a round: one forward pass over every sequence's speculation, then who is accepted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+
+import torch
+
+from saguaro.plugins import tree_accept
+from saguaro.runtime.sequence import Sequence
+from saguaro.runtime.sessions.session import Session, Step
+from saguaro.runtime.speculation.tree import Outcome, Speculation
+
+PAD = -1
+
+
+class Verifier:
+    """Its methods run on the thread that owns the target's session."""
+
+    def __init__(self, session: Session, chunk: int):
+        """`chunk`: most prompt tokens in one forward pass."""
+        self.session, self.chunk = session, chunk
+
+    def prefill(self, sequence: Sequence) -> None:
+        """Compute the KV rows of the prompt, all but its last token, which the first round takes as its root."""
+        prefill(self.session, sequence.tokens[:-1], 0, sequence.slot, self.chunk)
+
+    def verify(self, sequences: list[Sequence], meanwhile: Callable[[], None] | None = None) -> list[Outcome]:
+        """Verify the speculations of the sequences, which lie in slots 0, 1, ... in order.
+
+        `meanwhile` is called when the forward pass is about to run: what it starts then works beside the pass,
+        and not against the interpreter's lock before it.
+
+        The tokens of a speculation are accepted while they equal the target's own sample under the request's
+        noise (coupled verification), so the outcome is the target's own sample whatever was speculated.
+        """
+        size = max(len(sequence.speculation) for sequence in sequences) + 1
+        device = self.session.device
+        prefix = [sequence.prefix for sequence in sequences]
+        layouts = tuple(sequence.speculation.parents for sequence in sequences)
+        parents, depths, visible = _tree_tensors(layouts, size, device)
+        ids = torch.tensor(
+            [[s.tokens[-1], *s.speculation.tokens, *[PAD] * (size - 1 - len(s.speculation))] for s in sequences],
+            device=device,
+        )
+        positions = depths + torch.tensor(prefix, device=device).unsqueeze(1)
+        step = Step(ids.clamp_min(0), positions, prefix, visible, prefix)
+        if meanwhile:
+            meanwhile()
+        logits = self.session.forward(step)
+        params = [sequence.params for sequence in sequences]
+        path, length, bonus = tree_accept(
+            logits,
+            ids,
+            parents,
+            [sequence.seed for sequence in sequences],
+            prefix,
+            [p.temperature for p in params],
+            [p.top_k for p in params],
+            [p.top_p for p in params],
+            [p.min_p for p in params],
+        )
+        outcomes = []
+        nodes, lengths, bonuses = path.tolist(), length.tolist(), bonus.tolist()
+        for b, sequence in enumerate(sequences):
+            accepted = nodes[b][: lengths[b]]
+            outcomes.append(Outcome(accepted[-1] if accepted else 0, bonuses[b]))
+            if accepted:  # a chain's rows lie in place already; a tree's accepted path is brought together
+                self.session.move_rows(b, [prefix[b] + node for node in accepted], prefix[b] + 1)
+            if sequence.logprobs is not None:
+                sequence.logprobs += _logprobs(logits[b], [0, *accepted], sequence, bonuses[b])
+        return outcomes
+
+
+@lru_cache(maxsize=256)
+def _tree_tensors(
+    layouts: tuple[tuple[int, ...], ...], size: int, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Of the trees whose nodes have these parents, the root first and padded to `size` nodes: parents `[n, size]`,
+    depths `[n, size]`, and which nodes each sees `[n, size, size]`; padding sees itself alone."""
+    parents, depths = [], []
+    visible = torch.eye(size, dtype=torch.bool, device=device).repeat(len(layouts), 1, 1)
+    for b, layout in enumerate(layouts):
+        tree, padding = Speculation((0,) * len(layout), layout), [0] * (size - 1 - len(layout))
+        parents.append([-1, *layout, *padding])
+        depths.append([*tree.depths(), *padding])
+        nodes = len(layout) + 1
+        visible[b, :nodes, :nodes] = torch.tensor(tree.ancestors(), device=device)
+    return torch.tensor(parents, device=device), torch.tensor(depths, device=device), visible
+
+
+def _logprobs(logits: torch.Tensor, nodes: list[int], sequence: Sequence, bonus: int) -> list[dict[int, float]]:
+    """For the tokens sampled at `nodes`: their own log-probability and those of the likeliest tokens."""
+    sampled = [sequence.speculation.tokens[node - 1] for node in nodes[1:]] + [bonus]
+    table = torch.log_softmax(logits[nodes].float(), dim=-1)
+    top = table.topk(min(max(1, sequence.params.logprobs or 0), table.shape[-1]), dim=-1)
+    result = []
+    for row, token in enumerate(sampled):
+        entry = {token: float(table[row, token])}
+        for value, other in zip(top.values[row].tolist(), top.indices[row].tolist(), strict=True):
+            if sequence.params.logprobs:
+                entry.setdefault(other, value)
+        result.append(entry)
+    return result
+
+
+def prefill(session: Session, tokens: list[int], start: int, slot: int, chunk: int) -> torch.Tensor | None:
+    """Compute the KV rows `start ... start + len(tokens) - 1` of a slot, in chunks.
+
+    Gives the logits `[V]` after the last token; None when there are no tokens.
+    """
+    logits = None
+    for first in range(0, len(tokens), chunk):
+        part = tokens[first : first + chunk]
+        row = start + first
+        ids = torch.tensor([part], device=session.device)
+        positions = torch.arange(row, row + len(part), device=session.device).unsqueeze(0)
+        causal = torch.ones(len(part), len(part), dtype=torch.bool, device=session.device).tril().unsqueeze(0)
+        logits = session.forward(Step(ids, positions, [row], causal, [row], first_slot=slot))[0, -1]
+    return logits

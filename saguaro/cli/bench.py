@@ -1,0 +1,80 @@
+"""`saguaro bench`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from saguaro.cli.bundled import demo_directory
+from saguaro.cli.options import engine_argument, json_option, max_tokens_option
+from saguaro.cli.prompt_input import PromptLine, read_prompts
+
+if TYPE_CHECKING:
+    from saguaro.engine.manifest import Manifest
+
+
+@click.command()
+@engine_argument
+@click.option("--prompts", type=click.Path(path_type=Path), metavar="FILE.jsonl",
+              help='Lines {"prompt": "..."} or {"messages": [...]}; the demo has its own.')  # fmt: skip
+@click.option("--modes", default="ar,sd,ssd", show_default=True, metavar="LIST")
+@max_tokens_option(64)
+@click.option("--temperature", type=float, default=0.0, show_default=True, help="0 is greedy.")
+@click.option("--repeat", type=click.IntRange(min=1), default=3, show_default=True,
+              help="Times are medians over this many passes.")  # fmt: skip
+@json_option
+def bench(
+    engine: Path,
+    prompts: Path | None,
+    modes: str,
+    max_tokens: int,
+    temperature: float,
+    repeat: int,
+    as_json: bool,
+) -> None:
+    """Compare the decoding modes on the engine directory ENGINE.
+
+    The modes take turns prompt by prompt in one run, after a warm-up.
+    """
+    from rich.console import Console
+
+    from saguaro import LLM, SamplingParams
+    from saguaro.cli.measure import compare
+    from saguaro.cli.tables import print_comparison
+    from saguaro.engine.directory import read_manifest
+
+    chosen = _modes(modes)
+    params = SamplingParams(max_tokens=max_tokens, temperature=temperature, seed=0)
+    lines = _prompts(prompts, read_manifest(engine))
+    with Console(stderr=True).status("loading the engine") as status, LLM(engine) as llm:
+        comparison = compare(
+            llm,
+            lines,
+            chosen,
+            params,
+            repeat,
+            lambda done, total: status.update(f"measuring: {done}/{total}"),
+        )
+    if as_json:
+        click.echo(json.dumps({**comparison.to_dict(), "engine": str(engine)}))
+    else:
+        print_comparison(Console(), comparison)
+
+
+def _modes(text: str) -> list[str]:
+    from saguaro.runtime.pair import check_mode
+
+    modes = [check_mode(mode.strip()) for mode in text.split(",")]
+    return list(dict.fromkeys(modes))
+
+
+def _prompts(file: Path | None, manifest: Manifest) -> list[PromptLine]:
+    if file is None:
+        demo = demo_directory()
+        if demo is None or Path(manifest.target.source).resolve() != (demo / "target").resolve():
+            raise click.UsageError("name a file of prompts (only the demo pair has its own): --prompts F")
+        file = demo / "prompts.jsonl"
+    return read_prompts(file)

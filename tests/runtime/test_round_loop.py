@@ -1,0 +1,157 @@
+"""The round loop over scripted sessions: rejection at every place, every lookahead, changing batches."""
+
+from __future__ import annotations
+
+import pytest
+
+from saguaro.runtime.sequence import Sequence
+from tests.runtime.scripted import (
+    LENGTH,
+    draft_ranking,
+    scripted_loop,
+    sequence,
+    serial,
+    target_ranking,
+)
+
+PROMPT = [3, 1, 4, 1, 5, 9, 2]
+FORWARDS = [("ar", "target")] + [(mode, who) for mode in ("sd", "ssd") for who in ("target", "draft")]
+EVERY_PLACE = [(lookahead, place) for lookahead in range(1, 6) for place in range(lookahead + 1)]
+
+
+def expect(sequences: list[Sequence]) -> None:
+    for done in sequences:
+        prompt = done.tokens[: done.prompt_length]
+        assert done.generated == serial(prompt, done.params.max_tokens)
+        assert done.finish_reason == "length"
+
+
+@pytest.mark.parametrize("mode", ["sd", "ssd"])
+@pytest.mark.parametrize(("lookahead", "place"), EVERY_PLACE)
+def test_rejection_at_every_place(mode: str, lookahead: int, place: int) -> None:
+    """The draft errs so that every round accepts exactly `place` tokens; counts and cache rows follow."""
+    period = place + 1
+    first = len(PROMPT)
+
+    def wrong(position: int) -> bool:
+        return place < lookahead and (position - first) % period == place
+
+    rounds = 4
+    done = sequence(PROMPT, rounds * period)
+    with scripted_loop(mode, draft_ranking(wrong), lookahead=lookahead) as (loop, target, _):
+        given = [tokens for _, tokens in loop.run([done])]
+        verified = list(target.cache[0][: len(done.tokens) - 1])
+    expect([done])
+    assert [len(tokens) for tokens in given] == [period] * rounds
+    assert done.metrics.histogram == [0] * place + [rounds]
+    assert (done.metrics.drafted, done.metrics.accepted) == (rounds * lookahead, rounds * place)
+    assert verified == [(token, position) for position, token in enumerate(done.tokens[:-1])]
+    if mode == "ssd":  # the right token is always the draft's first or second choice
+        assert (done.metrics.hits, done.metrics.misses) == (rounds, 0)
+        assert done.metrics.fallbacks == 1
+
+
+@pytest.mark.parametrize("mode", ["ar", "sd", "ssd"])
+@pytest.mark.parametrize("lookahead", [1, 4])
+@pytest.mark.parametrize("period", [1, 3, 5])
+def test_a_batch_that_changes(mode: str, lookahead: int, period: int) -> None:
+    """Seven sequences in three slots, of all lengths down to a prompt and an output of one token."""
+    lengths = [(1, 9), (7, 1), (4, 20), (12, 5), (2, 13), (5, 5), (9, 30)]
+    sequences = [sequence(list(range(i, i + prompt)), new) for i, (prompt, new) in enumerate(lengths)]
+    ranking = draft_ranking(lambda position: position % period == 0)
+    with scripted_loop(mode, ranking, lookahead=lookahead) as (loop, _, _):
+        given: dict[Sequence, list[int]] = {done: [] for done in sequences}
+        for done, tokens in loop.run(sequences):
+            given[done] += tokens
+        assert not loop.active
+    expect(sequences)
+    assert all(given[done] == done.generated for done in sequences)
+
+
+@pytest.mark.parametrize("mode", ["sd", "ssd"])
+def test_hits_and_misses_side_by_side(mode: str) -> None:
+    """A small budget: some sequences of a batch hit while others fall back."""
+    sequences = [sequence([i] * (2 + i), 25) for i in range(3)]
+    ranking = draft_ranking(lambda position: position % 5 in (0, 2))
+    with scripted_loop(mode, ranking, lookahead=3, budget=2) as (loop, _, _):
+        list(loop.run(sequences))
+    expect(sequences)
+    if mode == "ssd":
+        assert sum(done.metrics.hits for done in sequences) > 0
+        assert sum(done.metrics.misses for done in sequences) > 0
+
+
+@pytest.mark.parametrize("mode", ["ar", "sd", "ssd"])
+def test_to_the_last_row(mode: str) -> None:
+    done = sequence(PROMPT, LENGTH - len(PROMPT))
+    with scripted_loop(mode, draft_ranking(lambda position: position % 7 == 0), lookahead=5) as (loop, _, _):
+        list(loop.run([done]))
+    expect([done])
+    assert len(done.tokens) == LENGTH
+
+
+@pytest.mark.parametrize("mode", ["ar", "sd", "ssd"])
+@pytest.mark.parametrize("at", range(1, 8))
+def test_an_end_token_anywhere_in_a_speculation(mode: str, at: int) -> None:
+    """Everything is accepted: the end token lies at each place of a speculation in turn, or is the bonus."""
+    answer = serial(PROMPT, 12)
+    end = answer[at - 1]
+    expected = answer[: answer.index(end) + 1]
+    done = sequence(PROMPT, 12, frozenset({end}))
+    with scripted_loop(mode, draft_ranking(lambda position: False), lookahead=5) as (loop, _, _):
+        list(loop.run([done]))
+    assert done.generated == done.tokens[len(PROMPT) :] == expected
+    assert done.finish_reason == "stop"
+    assert done.metrics.output_tokens == len(expected)
+
+
+@pytest.mark.parametrize("mode", ["ar", "sd", "ssd"])
+def test_leaving_early_leaves_the_loop_ready(mode: str) -> None:
+    with scripted_loop(mode, draft_ranking(lambda position: position % 3 == 0), lookahead=3) as (loop, _, _):
+        abandoned = loop.run([sequence([i], 30) for i in range(3)])
+        next(abandoned)
+        abandoned.close()  # type: ignore[attr-defined]
+        assert not loop.active
+        fresh = [sequence([i, 7], 12) for i in range(4)]
+        list(loop.run(fresh))
+    expect(fresh)
+
+
+@pytest.mark.parametrize(("mode", "who"), FORWARDS)
+@pytest.mark.parametrize("call", [1, 3, 7, 20])
+def test_an_error_in_a_forward_leaves_the_loop_ready(mode: str, who: str, call: int) -> None:
+    """It comes out of `run` as it is, from prompt processing (call 1), or from a round."""
+    right = draft_ranking(lambda position: position % 3 == 0)
+    with scripted_loop(mode, right, lookahead=3) as (loop, target, draft):
+        session = target if who == "target" else draft
+        calls, ranking = 0, session.ranking
+
+        def failing(path: tuple[int, ...]) -> list[int]:
+            nonlocal calls
+            calls += 1
+            if calls == call:
+                raise MemoryError("as if")
+            return ranking(path)
+
+        session.ranking = failing
+        with pytest.raises(MemoryError, match="as if"):
+            list(loop.run([sequence([i, 5, 6], 30) for i in range(3)]))
+        assert not loop.active
+        fresh = [sequence([i, 7], 12) for i in range(4)]
+        list(loop.run(fresh))
+    expect(fresh)
+
+
+def test_the_scripted_session_notices_a_wrong_mask() -> None:
+    """What the tests above rest on: a draft row that is seen at a wrong place is an error."""
+    with scripted_loop("ssd", target_ranking, lookahead=3) as (loop, target, _):
+        move = target.move_slot
+        target.move_slot = lambda source, end: move(end, source)  # type: ignore[method-assign]
+        sequences = [sequence([i] * (i + 1), 4 + 5 * i) for i in range(3)]
+
+        def generate() -> None:
+            list(loop.run(sequences))
+            expect(sequences)
+
+        with pytest.raises(AssertionError):
+            generate()
