@@ -11,7 +11,7 @@ import saguaro
 from saguaro.builder.checkpoint import Checkpoint, check_pair, open_checkpoint, tokenizer_files
 from saguaro.builder.fused_weights import fused_weights
 from saguaro.builder.progress import Progress, silent
-from saguaro.builder.tensorrt_engine import write_tensorrt
+from saguaro.builder.tensorrt_engine import built_with, check_tensorrt, write_tensorrt
 from saguaro.builder.torch_engine import can_compile, write_compiled, write_eager
 from saguaro.engine.deployment import Deployment
 from saguaro.engine.directory import check_output, new_engine_directory, write_manifest
@@ -33,6 +33,8 @@ def build_engine(
     Raises InputError kinds for bad input, SaguaroError when a compiler fails; `output` is whole or untouched.
     """
     check_output(output.absolute())
+    if deployment.build.backend != "torch":
+        check_tensorrt(deployment)
     progress("checkpoints", 0, 2)
     target = open_checkpoint(deployment.target.checkpoint)
     progress("checkpoints", 1, 2)
@@ -40,6 +42,11 @@ def build_engine(
     check_pair(target, draft)
     _check_length(target, deployment.build.max_seq_len, "target")
     _check_length(draft, deployment.build.max_seq_len, "draft")
+    if deployment.build.plugin_attention:
+        from saguaro.builder.tensorrt.plugin_operations import check_head_size
+
+        check_head_size(target.config, "target")
+        check_head_size(draft.config, "draft")
     progress("checkpoints", 2, 2)
     with new_engine_directory(output) as directory:
         models = {}
@@ -54,7 +61,7 @@ def build_engine(
             max_batch_size=deployment.build.max_batch_size,
             max_seq_len=deployment.build.max_seq_len,
             chunk=CHUNK,
-            built_with=_versions(deployment.build.backend),
+            built_with=_versions(deployment),
             speculation=deployment.speculation.model_dump(mode="json"),
             target=models["target"],
             draft=models["draft"],
@@ -120,12 +127,9 @@ def _check_length(checkpoint: Checkpoint, max_seq_len: int, role: str) -> None:
         )
 
 
-def _versions(backend: str) -> dict[str, str]:
+def _versions(deployment: Deployment) -> dict[str, str]:
     versions = {"saguaro": saguaro.__version__, "python": platform.python_version(), "torch": torch.__version__}
-    if backend == "torch":
-        versions["cpu_capability"] = torch.backends.cpu.get_cpu_capability()
-    else:
-        from saguaro.builder.tensorrt_engine import library
-
-        versions["tensorrt_rtx"] = library().__version__
-    return versions
+    if deployment.build.backend == "torch":
+        return versions | {"cpu_capability": torch.backends.cpu.get_cpu_capability()}
+    placement = deployment.placement
+    return versions | built_with(deployment.build, placement.target.device, placement.draft.device)

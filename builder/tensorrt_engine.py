@@ -1,25 +1,46 @@
-"""The `tensorrt-rtx` backend: a plan for each model, with the weights inside it, beside it, or where they were."""
+"""The TensorRT backends: a plan for each model, with the weights inside it, beside it, or where they were."""
 
 from __future__ import annotations
 
 import os
 import shutil
 from pathlib import Path
-from typing import Any
 
 from saguaro.builder.checkpoint import Checkpoint
 from saguaro.builder.progress import Progress
-from saguaro.engine.deployment import Build
+from saguaro.builder.tensorrt.gpu import Gpu, find_gpu
+from saguaro.engine.deployment import Build, Deployment
 from saguaro.engine.manifest import ModelEntry
+from saguaro.engine.tensorrt_library import library_name, load_library
 
 PLAN = "model.plan"
 
 
-def library() -> Any:
-    """The TensorRT-RTX module; ConfigError where it is not installed."""
-    from saguaro.builder.tensorrt.library import load_library
+def check_tensorrt(deployment: Deployment) -> None:
+    """Raise ConfigError, before anything is done, when the library, the GPU or Triton is missing."""
+    load_library(library_name(deployment.build.backend))
+    for place in (deployment.placement.target, deployment.placement.draft):
+        gpu = _gpu(deployment.build, place.device)
+        if gpu is not None and deployment.build.plugin_attention:
+            from saguaro.builder.tensorrt.plugin_operations import register_plugins
 
-    return load_library("tensorrt_rtx")
+            register_plugins(gpu)
+
+
+def built_with(build: Build, target: str, draft: str) -> dict[str, str]:
+    """For the manifest: the library's version, and the compute capabilities that were built for, where they are known.
+    `target` and `draft` are the models' devices."""
+    library = library_name(build.backend)
+    versions = {library: load_library(library).__version__}
+    gpus = [gpu.compute_capability for device in (target, draft) if (gpu := _gpu(build, device))]
+    if capabilities := build.compute_capability or list(dict.fromkeys(gpus)):
+        versions["compute_capability"] = ", ".join(capabilities)
+    return versions
+
+
+def _gpu(build: Build, device: str) -> Gpu | None:
+    """The GPU that the backend needs for building, if it does."""
+    return find_gpu(device) if build.backend == "tensorrt" else None
 
 
 def write_tensorrt(
@@ -40,13 +61,15 @@ def write_tensorrt(
         build_plan(
             checkpoint.config,
             file.write,
-            tensorrt=library(),
+            tensorrt=load_library(library_name(build.backend)),
             precision=build.precision,
             max_batch_size=build.max_batch_size,
             max_step=max_step,
             rows=entry.rows,
             load_weight=checkpoint.tensors.get if embedded else None,
             compute_capabilities=build.compute_capability,
+            gpu=_gpu(build, entry.device),
+            plugin_attention=build.plugin_attention,
             progress=lambda stage, done, total: progress(f"{role}: {stage}", done, total),
         )
     if embedded:

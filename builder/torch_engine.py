@@ -19,10 +19,11 @@ from saguaro.errors import SaguaroError
 from saguaro.models.config import ModelConfig
 from saguaro.models.packed_operations import PackedModel
 from saguaro.models.torch_operations import TorchModel
-from saguaro.plugins.packed_linear import C_SHIM, build_library, panel
+from saguaro.plugins.native import build_library
+from saguaro.plugins.packed_linear import C_SHIM, panel
 
 LIBRARY = "model.so"
-KERNELS = "packed_linear.so"
+KERNELS = "kernels.so"
 WEIGHTS = "weights.safetensors"
 
 
@@ -60,8 +61,8 @@ def write_compiled(
     """
     options: dict[str, object] = {"freezing": True, "cpp.threads": threads}
     model = TorchModel(config, weights, rows)
+    build_library(compiler() or "g++", directory / KERNELS)
     if weights["model.norm.weight"].dtype == torch.float32:  # in bf16 the vendor's kernels use the matrix units
-        build_library(compiler() or "g++", directory / KERNELS)
         model = PackedModel(config, weights, rows, panel=panel(directory / KERNELS), threads=threads)
         options["aot_inductor.custom_ops_to_c_shims"] = {torch.ops.saguaro.packed_linear.default: [C_SHIM]}
     with torch.no_grad(), _quiet():

@@ -24,9 +24,10 @@ from saguaro.engine.deployment_errors import problem, sentence
 from saguaro.engine.environment import Substituted, plain_value
 from saguaro.errors import ConfigError
 
-Backend = Literal["torch", "tensorrt-rtx"]
+Backend = Literal["torch", "tensorrt-rtx", "tensorrt"]
 Precision = Literal["fp32", "bf16", "fp16"]
 Weights = Literal["external", "embedded"]
+Attention = Literal["auto", "plugin", "native"]
 Mode = Literal["ar", "sd", "ssd"]
 FanOut = Literal["adaptive", "geometric", "uniform"]
 
@@ -83,6 +84,7 @@ class Build(Section):
     max_batch_size: int = _integer(4, 1, 256)
     max_seq_len: int = _integer(1024, 16, 1_048_576)
     weights: Weights = _choice("external", Weights)  # of the TensorRT backends
+    attention: Attention = _choice("auto", Attention)  # of these too; auto is plugin where there are plugins
     compute_capability: list[str] = Field(
         default=[], description='a list of compute capabilities such as ["8.9", "12.0"]'
     )
@@ -101,10 +103,19 @@ class Build(Section):
         raise problem()
 
     @model_validator(mode="after")
-    def _check_precision(self) -> Build:
+    def _check_backend(self) -> Build:
         if self.precision == "fp16" and self.backend == "torch":
-            raise problem("precision", expected="fp32 or bf16, as fp16 needs the backend tensorrt-rtx")
+            raise problem("precision", expected="fp32 or bf16, as fp16 needs the backend tensorrt-rtx or tensorrt")
+        if self.attention == "plugin" and self.backend != "tensorrt":
+            raise problem("attention", expected=f"native, as the backend {self.backend} has no plugins")
+        if self.compute_capability and self.backend == "tensorrt":
+            raise problem("compute_capability", expected="none, as tensorrt builds for the GPU that it builds on")
         return self
+
+    @property
+    def plugin_attention(self) -> bool:
+        """Whether our own kernels compute the attention inside the plan."""
+        return self.backend == "tensorrt" and self.attention != "native"
 
 
 class Speculation(Section):

@@ -13,7 +13,7 @@ from pydantic_core import PydanticCustomError
 
 # Names that users know from elsewhere, or from the paper, and that this release does not have.
 UNAVAILABLE = {
-    ("build", "backend"): ("tensorrt", "tensorrt-llm"),
+    ("build", "backend"): ("tensorrt-llm",),
     ("speculation", "verification"): ("rejection",),
     ("speculation", "fallback"): ("ngram",),
 }

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-IDLE_ROWS = 8  # at the end of a draft's slot: where a sequence writes that has nothing to compute in a step
+
+def idle_rows(lookahead: int) -> int:
+    """At the end of a draft's slot: where a sequence writes that needs no draft while others are drafted for."""
+    return 2 * lookahead + 4
 
 
 def target_rows(max_seq_len: int, lookahead: int) -> int:
@@ -12,4 +15,4 @@ def target_rows(max_seq_len: int, lookahead: int) -> int:
 
 def draft_rows(max_seq_len: int, lookahead: int, budget: int) -> int:
     """The sequence, one speculation, K rows for each of the B branches, and the idle rows."""
-    return max_seq_len + lookahead + 2 + lookahead * budget + IDLE_ROWS
+    return max_seq_len + lookahead + 2 + lookahead * budget + idle_rows(lookahead)

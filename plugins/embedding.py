@@ -9,6 +9,7 @@ tests/plugins/tensorrt_double.py) and the PTX was assembled, but no engine with 
 """
 
 import warnings
+from functools import lru_cache
 
 from .variants import Binary, Variant, compile_variant, without_scratch_parameters
 
@@ -17,12 +18,21 @@ TRITON_TYPES = {"FLOAT": "fp32", "HALF": "fp16", "BF16": "bf16"}  # by the names
 TENSORRT_NAMES = {"fp32": "FP32", "fp16": "FP16", "bf16": "BF16"}  # as autotune combinations spell them
 
 
+class Target:
+    """The GPU that TensorRT builds for: plugins are registered once in a process, which may build for several."""
+
+    capability = 0  # compute capability times ten
+
+
+_target = Target()
+
+
 def register_all(capability: int | None = None) -> list[str]:
-    """Registers every plugin with `tensorrt.plugin` and returns their ids; once a process.
+    """Registers every plugin with `tensorrt.plugin`, once a process, and returns their ids.
 
     Args:
-        capability: compute capability times ten (89 for 8.9) that the kernels are compiled for; by
-            default that of the current CUDA device.
+        capability: compute capability times ten (89 for 8.9) that the kernels of engines built from now on
+            are compiled for; by default that of the current CUDA device.
 
     Raises:
         ModuleNotFoundError: without TensorRT.
@@ -33,15 +43,19 @@ def register_all(capability: int | None = None) -> list[str]:
         import tensorrt
         import tensorrt.plugin as trtp
 
+    _target.capability = current_capability() if capability is None else capability
+    return _register(tensorrt, trtp)
+
+
+@lru_cache
+def _register(tensorrt, trtp) -> list[str]:
     from .kv_compact.tensorrt import register as register_compact
     from .tree_accept.tensorrt import register as register_accept
     from .tree_attention.tensorrt import register as register_attention
 
-    if capability is None:
-        capability = current_capability()
     registered = []
     for register in (register_attention, register_accept, register_compact):
-        registered += register(tensorrt, trtp, capability)
+        registered += register(tensorrt, trtp, _target)
     return registered
 
 
@@ -61,12 +75,12 @@ def triton_type(dtype) -> str:
     return TRITON_TYPES[dtype.name]
 
 
-def implementation(trtp, variant: Variant, capability: int, grid: tuple, integers: list) -> tuple:
+def implementation(trtp, variant: Variant, target: Target, grid: tuple, integers: list) -> tuple:
     """What `aot_impl` returns: the kernel's name, its PTX, launch parameters and extra arguments.
 
     `grid` and `integers` hold ints or symbolic expressions; the integers are in the kernel's order.
     """
-    binary = portable(variant, capability)
+    binary = portable(variant, target.capability)
     launch = trtp.KernelLaunchParams()
     launch.grid_x, launch.grid_y, launch.grid_z = (*grid, 1, 1)[:3]
     launch.block_x = binary.warps * 32

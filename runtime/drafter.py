@@ -1,8 +1,8 @@
 """The draft's side of a round: speculate just in time, or prepare speculations for the outcomes to come.
 
 Cache rows of a sequence whose bonus token lies at row p: the verified prefix below p, the bonus token and the
-speculated chain x_1..x_K at p ... p + K, then depth by depth the branches: branch i's token of depth d is in row
-p + K + 1 + d * B + i. Once the outcome is known, the rows of the branch that happened move to where they belong.
+speculated chain x_1..x_K at p ... p + K, then depth by depth the branches (see `Branches`). Once the outcome is known,
+the rows of the branch that happened move to where they belong.
 """
 
 from __future__ import annotations
@@ -11,33 +11,29 @@ from collections.abc import Callable
 from collections.abc import Sequence as Sequences
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 
-from saguaro.engine.rows import IDLE_ROWS
-from saguaro.runtime.draft_scores import DraftScores
+from saguaro.engine.rows import idle_rows
+from saguaro.runtime.branches import Branches, ranking
+from saguaro.runtime.preparation import Preparation
 from saguaro.runtime.sequence import Sequence
+from saguaro.runtime.sessions.rollout import Noise, Progress, Rollout, roll_out
 from saguaro.runtime.sessions.session import Session, Step
-from saguaro.runtime.speculation import (
-    Outcome,
-    OutcomePolicy,
-    Prepared,
-    Ranked,
-    Speculation,
-    SpeculationCache,
-)
+from saguaro.runtime.speculation import Choice, Outcome, OutcomePolicy, Prepared, Ranked, Speculation
 from saguaro.runtime.verifier import prefill
+
+PADDING = Outcome(0, 0)  # computed for nothing, where another sequence has more outcomes
 
 
 @dataclass
 class DraftState:
     """What the draft knows of one sequence. `processed`: KV rows that hold its tokens and then its chain."""
 
-    scores: DraftScores
     processed: int = 0
     chain: list[int] = field(default_factory=list)
-    chain_scores: list[torch.Tensor] = field(default_factory=list)  # [V] each: after the bonus token, x_1, ...
-    branch_scores: list[torch.Tensor] = field(default_factory=list)  # [B, V] each: after depth 0, 1, ...
-    ranked: list[Ranked] = field(default_factory=list)  # candidates after the bonus token, x_1, ...
+    ranked: list[Ranked] = field(default_factory=list)  # after the bonus token, x_1, ...: as far as processed
+    branches: Branches | None = None  # of the last preparation
 
 
 class Drafter:
@@ -48,27 +44,22 @@ class Drafter:
         session: Session,
         *,
         lookahead: int,
-        budget: int,
         policy: Callable[[Sequence], OutcomePolicy],
         chunk: int,
         vocab_size: int,
     ):
         """`policy` gives the outcome policy for a sequence; `vocab_size` is the target's, which may differ from
         the draft's by padding."""
-        self.session, self.lookahead, self.budget = session, lookahead, budget
+        self.session, self.lookahead = session, lookahead
         self.policy, self.chunk = policy, chunk
-        self.vocab_size = min(vocab_size, session.vocab_size)
+        self.target_vocab_size, self.vocab_size = vocab_size, min(vocab_size, session.vocab_size)
         self.states: dict[Sequence, DraftState] = {}
-        device = session.device
-        # A branch sees its own row of every depth so far.
-        self._own = torch.eye(budget, dtype=torch.bool, device=device).repeat(1, lookahead)
-        self._columns = torch.arange(lookahead + 1, device=device)
+        self._unlearned: list[tuple[Sequence, list[Ranked], list[int], Outcome]] = []
 
     def prefill(self, sequence: Sequence) -> None:
         """Compute the prompt's KV rows, all but its last token's."""
-        self.states[sequence] = DraftState(DraftScores(sequence, self.vocab_size, self.session.device))
         prefill(self.session, self._known(sequence.tokens[:-1]), 0, sequence.slot, self.chunk)
-        self.states[sequence].processed = len(sequence.tokens) - 1
+        self.states[sequence] = DraftState(processed=len(sequence.tokens) - 1)
 
     def release(self, sequence: Sequence) -> None:
         self.states.pop(sequence, None)
@@ -77,111 +68,83 @@ class Drafter:
         """Let the KV cache follow an outcome whose bonus token comes to lie in `bonus_row`: keep what it confirmed,
         and on a hit bring the branch's rows to where they belong."""
         state = self.states[sequence]
-        if state.ranked:
-            self.policy(sequence).learn(state.ranked, state.chain, outcome)
-            state.ranked = []
-        old_bonus_row = bonus_row - outcome.node - 1
+        if len(state.ranked) > len(state.chain):
+            self._unlearned.append((sequence, state.ranked, state.chain, outcome))
         state.processed = min(state.processed, bonus_row)
-        if hit is None:
-            state.chain, state.chain_scores = [], []
-            return
-        chain = list(hit.speculation.tokens)
-        rows = [old_bonus_row + self.lookahead + 1 + d * self.budget + hit.branch for d in range(len(chain))]
-        self.session.move_rows(sequence.slot, rows, bonus_row)
-        state.processed = bonus_row + len(chain)
-        state.chain = chain
-        state.chain_scores = [scores[hit.branch] for scores in state.branch_scores[: len(chain)]]
+        state.chain, state.ranked = [], []
+        if hit and state.branches:
+            state.chain = list(hit.speculation.tokens)
+            depths = range(len(state.chain))
+            self.session.move_rows(sequence.slot, [state.branches.row(hit.branch, d) for d in depths], bonus_row)
+            state.processed = bonus_row + len(state.chain)
+            state.ranked = [state.branches.ranked(hit.branch, d) for d in depths]
 
     def draft(self, sequences: list[Sequence], wanted: set[Sequence]) -> dict[Sequence, Speculation]:
         """Speculate just in time for the `wanted` ones: a chain of K tokens after each one's last token."""
         states = [self.states[sequence] if sequence in wanted else None for sequence in sequences]
         for state in states:
             if state:
-                state.chain, state.chain_scores = [], []
-        scores = self._catch_up(sequences, states, [len(sequence.tokens) for sequence in sequences])
-        drafted: list[torch.Tensor] = []
-        for depth in range(self.lookahead):
-            for row, state in zip(scores, states, strict=True):
+                state.chain, state.ranked = [], []
+        last = self._catch_up(sequences, states, [len(sequence.tokens) for sequence in sequences])
+        chains = [[int(row.tokens[0])] for row in last]
+        if self.lookahead > 1:
+            step = self._step(chains, states)
+            rollout = self._rollout(sequences, step, states, [1] * (self.lookahead - 1))
+            roll_out(self.session, rollout)
+            for b, (chain, state) in enumerate(zip(chains, states, strict=True)):
+                chain += rollout.tokens[:, b, 0, 0].tolist()
                 if state:
-                    state.chain_scores.append(row)
-            drafted.append(argmax(scores).unsqueeze(1))
-            if depth + 1 < self.lookahead:
-                scores = self._step(drafted[-1], states, [1] * len(states))
-        chains = torch.cat(drafted, dim=1).tolist()
-        result = {}
+                    state.ranked += [ranking(rollout, depth, b, 0) for depth in range(self.lookahead - 1)]
+                    state.processed += self.lookahead - 1
+        drafted = {}
         for sequence, state, chain in zip(sequences, states, chains, strict=True):
             if state:
                 state.chain = chain
-                result[sequence] = Speculation.chain(chain)
-        return result
+                drafted[sequence] = Speculation.chain(chain)
+        return drafted
 
-    def prepare(
-        self, sequences: list[Sequence], lengths: list[int], caches: dict[Sequence, SpeculationCache]
-    ) -> None:
-        """Draft up to K tokens after each outcome thought likely of the verification under way.
-
-        `lengths` are the sequences' numbers of tokens when that verification began. The draft stops when the caches
-        are closed.
-        """
+    def prepare(self, preparation: Preparation) -> None:
+        """Draft up to K tokens after each outcome thought likely of the verification under way."""
+        sequences, lengths = preparation.sequences, preparation.lengths
         states = [self.states[sequence] for sequence in sequences]
-        open_caches = [caches[sequence] for sequence in sequences]
-        last = self._catch_up(sequences, states, lengths)
-        outcomes: list[list[Outcome]] = []
-        for sequence, state, scores, cache in zip(sequences, states, last, open_caches, strict=True):
-            state.chain_scores.append(scores)
-            outcomes.append(self._outcomes(sequence, state))
-            cache.open(outcomes[-1])
-        self._branches([length - 1 for length in lengths], states, outcomes, open_caches)
+        self._catch_up(sequences, states, lengths)
+        choices = [
+            self.policy(sequence).choose(state.ranked, state.chain)
+            for sequence, state in zip(sequences, states, strict=True)
+        ]
+        widths = [max(row) for row in zip(*(choice.widths for choice in choices), strict=True) if max(row)]
+        if not widths:
+            return
+        step = self._branch_step([length - 1 for length in lengths], choices, widths[0])
+        rollout = self._rollout(sequences, step, states, widths, preparation.progress)
+        for b, (sequence, state, choice) in enumerate(zip(sequences, states, choices, strict=True)):
+            state.branches = Branches(rollout, b)
+            preparation.caches[sequence].open(choice.outcomes, state.branches.drafted)
+        roll_out(self.session, rollout)
+        self._learn()  # the target is still at work: the time is free
 
-    def _outcomes(self, sequence: Sequence, state: DraftState) -> list[Outcome]:
-        policy = self.policy(sequence)
-        scores = torch.stack(state.chain_scores)
-        top = scores.topk(min(policy.depth(len(state.chain)), scores.shape[-1]), dim=-1)
-        state.ranked = [Ranked(*row) for row in zip(top.indices.tolist(), top.values.tolist(), strict=True)]
-        return policy.choose(state.ranked, state.chain)
+    def _learn(self) -> None:
+        for sequence, ranked, chain, outcome in self._unlearned:
+            self.policy(sequence).learn(ranked, chain, outcome)
+        self._unlearned.clear()
 
-    def _branches(
-        self,
-        bonus_rows: list[int],
-        states: list[DraftState],
-        outcomes: list[list[Outcome]],
-        caches: list[SpeculationCache],
-    ) -> None:
-        """All branches of all sequences, one batched forward per depth, until K tokens or the caches are closed."""
-        device, budget = self.session.device, self.budget
-        padded = [row + [Outcome(0, 0)] * (budget - len(row)) for row in outcomes]
-        pairs = torch.tensor(padded, device=device)  # [n, B, 2]: after which node, and the token
-        after, tokens = pairs.unbind(-1)
-        positions = after + torch.tensor(bonus_rows, device=device).unsqueeze(1) + 1
-        chain = self._columns <= after.unsqueeze(-1)  # [n, B, K + 1]: the bonus token and the chain up to k
-        visible = torch.cat([chain, self._own.expand(len(states), -1, -1)], dim=-1)
-        deepest = [max(outcome.node for outcome in row) for row in padded]
-        for state in states:
-            state.branch_scores = []
-        for depth in range(self.lookahead):
-            if caches[0].closed:
-                break
-            first = self.lookahead + 1 + depth * budget
-            step = Step(
-                tokens, positions + depth, bonus_rows, visible[:, :, : first + budget],
-                [row + first for row in bonus_rows],
-            )  # fmt: skip
-            logits = self.session.forward(step)[..., : self.vocab_size]
-            scores = [
-                state.scores.perturb(logits[i], bonus_rows[i] + 2 + depth, after[i], deepest[i])
-                for i, state in enumerate(states)
-            ]
-            for state, rows in zip(states, scores, strict=True):
-                state.branch_scores.append(rows)
-            tokens = argmax(scores)
-            for cache, row in zip(caches, tokens.tolist(), strict=True):
-                cache.extend(row)
+    def _branch_step(self, bonus_rows: list[int], choices: list[Choice], width: int) -> Step:
+        """The first token of every branch: after `node` tokens of the chain, the bonus token of its outcome."""
+        rows = [choice.outcomes + [PADDING] * (width - len(choice.outcomes)) for choice in choices]
+        pairs = np.array(rows)  # [n, B, 2]
+        after, first = pairs[:, :, 0], self.lookahead + 1
+        visible = np.zeros((len(rows), width, first + width), dtype=bool)
+        visible[:, :, :first] = np.arange(first) <= after[:, :, None]  # the bonus token and the chain up to `node`
+        visible[:, range(width), range(first, first + width)] = True  # itself
+        positions = np.array(bonus_rows)[:, None] + after + 1
+        tensors = [self._here(array) for array in (pairs[:, :, 1], positions, visible)]
+        return Step(tensors[0], tensors[1], bonus_rows, tensors[2], [row + first for row in bonus_rows])
 
     def _catch_up(
         self, sequences: list[Sequence], states: Sequences[DraftState | None], lengths: list[int]
-    ) -> list[torch.Tensor]:
-        """Process what has no KV row yet, of each sequence's first `lengths` tokens and of the chain; scores `[V]` of
-        what comes after the last of it, for each."""
+    ) -> list[Ranked]:
+        """Process what has no KV row yet, of each sequence's first `lengths` tokens and of the chain. Gives each one's
+        candidates after the last of it."""
         pending: list[list[int]] = []
         for sequence, state, length in zip(sequences, states, lengths, strict=True):
             known: list[int] = []
@@ -190,38 +153,49 @@ class Drafter:
                 known = self._known(sequence.tokens[state.processed : length] + state.chain[ahead:])
             pending.append(known)
         width = max(map(len, pending))
-        ids = torch.tensor([tokens + [0] * (width - len(tokens)) for tokens in pending], device=self.session.device)
-        return self._step(ids, states, [len(tokens) for tokens in pending])
-
-    def _step(self, ids: torch.Tensor, states: Sequences[DraftState | None], lengths: list[int]) -> list[torch.Tensor]:
-        """A causal step of `ids` `[n, T]`, of which `lengths` tokens count, after each sequence's processed rows.
-
-        Gives scores `[V]` of what comes after each one's last token. A None state computes for nothing.
-        """
-        device, width = self.session.device, ids.shape[1]
-        prefix = [state.processed if state else 0 for state in states]
-        write = [state.processed if state else self.session.rows - IDLE_ROWS for state in states]
-        positions = torch.tensor(prefix, device=device).unsqueeze(1) + torch.arange(width, device=device)
-        causal = torch.ones(width, width, dtype=torch.bool, device=device).tril_().expand(len(states), -1, -1)
-        logits = self.session.forward(Step(ids, positions, prefix, causal, write))[..., : self.vocab_size]
-        scores = []
-        for i, (state, length) in enumerate(zip(states, lengths, strict=True)):
-            row = logits[i, max(length, 1) - 1]
+        ids = [tokens + [0] * (width - len(tokens)) for tokens in pending]
+        rollout = self._rollout(sequences, self._step(ids, states), states, [width])
+        roll_out(self.session, rollout)
+        last = []
+        for b, (state, tokens, length) in enumerate(zip(states, pending, lengths, strict=True)):
             if state:
-                state.processed += length
-                row = state.scores.perturb(row, state.processed)
-            scores.append(row)
-        return scores
+                from_bonus = max(0, length - 1 - state.processed)
+                state.ranked += [ranking(rollout, 0, b, t) for t in range(from_bonus, len(tokens))]
+                state.processed += len(tokens)
+            last.append(ranking(rollout, 0, b, max(0, len(tokens) - 1)))
+        return last
+
+    def _step(self, ids: list[list[int]], states: Sequences[DraftState | None]) -> Step:
+        """A causal step of `ids` `[n, T]` after each sequence's processed rows. A None state computes for nothing."""
+        width = len(ids[0])
+        prefix = [state.processed if state else 0 for state in states]
+        write = [state.processed if state else self.session.rows - idle_rows(self.lookahead) for state in states]
+        positions = np.array(prefix)[:, None] + np.arange(width)
+        causal = np.tile(np.tri(width, dtype=bool), (len(ids), 1, 1))
+        return Step(self._here(np.array(ids)), self._here(positions), prefix, self._here(causal), write)
+
+    def _rollout(
+        self,
+        sequences: list[Sequence],
+        step: Step,
+        states: Sequences[DraftState | None],
+        widths: list[int],
+        progress: Progress | None = None,
+    ) -> Rollout:
+        """The rollout of `step` with each sequence's noise."""
+        noises = [sequence.noise(self.target_vocab_size, self.session.device) for sequence in sequences]
+        rows: list[Noise | None] = [None] * len(states)
+        if any(noises):
+            for b, positions in enumerate(step.positions.tolist()):
+                noise = noises[b]
+                if noise and states[b]:
+                    rows[b] = noise.reach(min(positions) + 1, max(positions) + len(widths))
+        candidates = min(self.vocab_size, *(self.policy(sequence).candidates() for sequence in sequences))
+        return Rollout(step, rows, widths, candidates=candidates, vocab_size=self.vocab_size, progress=progress)
+
+    def _here(self, array: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(array).to(self.session.device)
 
     def _known(self, tokens: list[int]) -> list[int]:
         """A padding token of the target's vocabulary that the draft has no row for stands as token 0."""
         return [token if token < self.session.vocab_size else 0 for token in tokens]
-
-
-def argmax(scores: torch.Tensor | list[torch.Tensor]) -> torch.Tensor:
-    """Over the last axis. On a CPU numpy's is several times torch's."""
-    if isinstance(scores, list):
-        return torch.stack([argmax(row) for row in scores])
-    if scores.device.type == "cpu":
-        return torch.as_tensor(scores.numpy().argmax(-1))
-    return scores.argmax(-1)

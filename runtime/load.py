@@ -10,12 +10,13 @@ from safetensors.torch import load_file
 
 from saguaro.engine.manifest import Manifest, ModelEntry
 from saguaro.engine.precision import PRECISIONS
+from saguaro.engine.tensorrt_library import library_name
 from saguaro.errors import EngineError
 from saguaro.models.config import ModelConfig
-from saguaro.runtime.sessions.compiled_library import CompiledLibrary
+from saguaro.runtime.sessions.compiled_session import CompiledSession
 from saguaro.runtime.sessions.cuda_session import CudaSession
 from saguaro.runtime.sessions.session import Session
-from saguaro.runtime.sessions.torch_session import Forward, TorchSession, eager_forward
+from saguaro.runtime.sessions.torch_session import TorchSession, eager_forward
 
 LoadWeight = Callable[[str], torch.Tensor]
 
@@ -46,23 +47,25 @@ def load_session(directory: Path, role: str, manifest: Manifest, load_weight: Lo
         from saguaro.runtime.sessions.tensorrt_session import TensorRTSession
 
         return TensorRTSession(
-            directory / role / "model.plan", config, library="tensorrt_rtx", precision=manifest.precision,
-            rows=entry.rows, max_batch_size=manifest.max_batch_size, load_weight=load_weight, device=device,
+            directory / role / "model.plan", config, library=library_name(manifest.backend), rows=entry.rows,
+            precision=manifest.precision, max_batch_size=manifest.max_batch_size, load_weight=load_weight,
+            device=device, built_with=manifest.built_with,
         )  # fmt: skip
     if entry.form == "compiled":
         _check_machine(manifest)
-        run: Forward = CompiledLibrary(directory / role / "model.so")
-    else:
-        weights = _eager_weights(directory / role, config, device)
-        if device.type == "cuda":
-            return CudaSession(
-                config, weights, dtype=dtype, max_batch_size=manifest.max_batch_size, rows=entry.rows,
-                device=device,
-            )  # fmt: skip
-        run = eager_forward(config, weights, entry.rows)
+        return CompiledSession(
+            directory / role / "model.so", config, dtype=dtype, max_batch_size=manifest.max_batch_size, rows=entry.rows
+        )
+    weights = _eager_weights(directory / role, config, device)
+    if device.type == "cuda":
+        return CudaSession(
+            config, weights, dtype=dtype, max_batch_size=manifest.max_batch_size, rows=entry.rows,
+            device=device,
+        )  # fmt: skip
     return TorchSession(
-        run, config, dtype=dtype, max_batch_size=manifest.max_batch_size, rows=entry.rows, device=device
-    )
+        eager_forward(config, weights, entry.rows), config, dtype=dtype, max_batch_size=manifest.max_batch_size,
+        rows=entry.rows, device=device,
+    )  # fmt: skip
 
 
 def _eager_weights(directory: Path, config: ModelConfig, device: torch.device) -> dict[str, torch.Tensor]:

@@ -15,7 +15,7 @@ from saguaro.runtime.rounds import ConcurrentLoop, RoundLoop, SpeculativeLoop
 from saguaro.runtime.sequence import Sequence
 from saguaro.runtime.sessions.session import Session
 from saguaro.runtime.speculation import outcome_policy
-from saguaro.runtime.timing import Lane, TimedSession
+from saguaro.runtime.timing import Lane, timed
 from saguaro.runtime.verifier import Verifier
 from saguaro.runtime.worker import Worker
 
@@ -36,7 +36,7 @@ class LoadedModel:
         self.worker = Worker(name, device, threads, priority=-1 if name == "target" else 0)
         self.lane = Lane()
         try:
-            self.session = TimedSession(self.worker.run(load), self.lane)
+            self.session = timed(self.worker.run(load), self.lane)
         except BaseException:
             self.worker.close()
             raise
@@ -58,8 +58,8 @@ class Pair:
         self._drafter: Drafter | None = None
         self._speculation = speculation
         # Greedy scores are logits, the others are perturbed: their margins mean different things.
-        kind, budget = speculation["fan_out"], speculation["budget"]
-        self._policies = {greedy: outcome_policy(kind, budget) for greedy in (True, False)}
+        kind, budget, lookahead = speculation["fan_out"], speculation["budget"], speculation["lookahead"]
+        self._policies = {greedy: outcome_policy(kind, budget, lookahead) for greedy in (True, False)}
         self._verifier = Verifier(target.session, chunk)
         self.last_run = RunMetrics()
         self._busy = Lock()
@@ -97,7 +97,6 @@ class Pair:
             self._drafter = Drafter(
                 self._draft.session,
                 lookahead=self._speculation["lookahead"],
-                budget=self._speculation["budget"],
                 policy=lambda sequence: self._policies[sequence.params.temperature == 0],
                 chunk=self._chunk,
                 vocab_size=target.session.vocab_size,

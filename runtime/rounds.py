@@ -12,8 +12,9 @@ from time import perf_counter
 
 from saguaro.runtime.drafter import Drafter
 from saguaro.runtime.metrics import RunMetrics
+from saguaro.runtime.preparation import Preparation
 from saguaro.runtime.sequence import Sequence
-from saguaro.runtime.speculation.cache import Prepared, SpeculationCache
+from saguaro.runtime.speculation.cache import Prepared
 from saguaro.runtime.speculation.tree import EMPTY, Outcome
 from saguaro.runtime.timing import Lane
 from saguaro.runtime.verifier import Verifier
@@ -172,30 +173,34 @@ class SpeculativeLoop(RoundLoop):
 class ConcurrentLoop(SpeculativeLoop):
     """SSD: while the target verifies, the draft prepares a speculation for each likely outcome."""
 
-    anytime = True  # take what is prepared when the outcome is known, unless only the last step is missing
+    anytime = True  # take what is prepared when the outcome is known, once the branches have a few tokens
+    few = 3
 
     def _round(self) -> list[list[int]]:
         self._fall_back()
-        caches = {sequence: SpeculationCache() for sequence in self.active}
+        preparation = Preparation(self.active, self.drafter.lookahead)
         earlier, self._draft_jobs = self._draft_jobs, []
-        outcomes = self._verify(lambda: self._prepare(caches))
+        outcomes = self._verify(lambda: self._prepare(preparation))
         for job in earlier:  # done long since
             job.result()
-        almost = self.drafter.lookahead - 1
-        if not self.anytime or all(cache.drafted >= almost for cache in caches.values()):
+        if not self.anytime:
             self._check_draft()
+        elif preparation.progress.drafted < self.few:
+            preparation.progress.stop_after(self.few)
+            self._check_draft()
+        else:
+            preparation.progress.stop_after(preparation.progress.drafted)
         new = []
         for sequence, outcome in zip(self.active, outcomes, strict=True):
-            hit = caches[sequence].get(outcome)
-            caches[sequence].closed = True
+            hit = preparation.caches[sequence].get(outcome)
             sequence.metrics.hits += hit is not None
             sequence.metrics.misses += hit is None
             new.append(self._settle(sequence, outcome, hit))
         return new
 
-    def _prepare(self, caches: dict[Sequence, SpeculationCache]) -> None:
+    def _prepare(self, preparation: Preparation) -> None:
         """Start the draft beside the verification."""
         self._follow()
-        lengths = [len(sequence.tokens) for sequence in self.active]
-        arguments = ("preparation", self.drafter.prepare, list(self.active), lengths, caches)
-        self._draft_jobs.append(self.draft.submit(self.draft_lane.call, *arguments))
+        self._draft_jobs.append(
+            self.draft.submit(self.draft_lane.call, "preparation", self.drafter.prepare, preparation)
+        )

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import torch
+
 from saguaro.runtime.metrics import RequestMetrics
+from saguaro.runtime.noise import RequestNoise
 from saguaro.runtime.sampling_params import SamplingParams
 from saguaro.runtime.speculation.tree import EMPTY, Outcome, Speculation
 
@@ -26,6 +29,7 @@ class Sequence:
     finish_reason: str | None = None
     logprobs: list[dict[int, float]] | None = None
     _end: int | None = None
+    _noise: dict[torch.device, RequestNoise] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.prompt_length = len(self.tokens)
@@ -38,6 +42,14 @@ class Sequence:
     def prefix(self) -> int:
         """KV rows that are verified: all tokens but the bonus token, which the next round computes."""
         return len(self.tokens) - 1
+
+    def noise(self, vocab_size: int, device: torch.device) -> RequestNoise | None:
+        """The request's noise over the target's vocabulary, on a device; None at temperature 0."""
+        if self.params.temperature == 0:
+            return None
+        if device not in self._noise:
+            self._noise.setdefault(device, RequestNoise(self.seed, self.params.temperature, vocab_size, device))
+        return self._noise[device]
 
     @property
     def generated(self) -> list[int]:

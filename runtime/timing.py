@@ -8,6 +8,7 @@ from typing import NamedTuple, TypeVar
 
 import torch
 
+from saguaro.runtime.sessions.rollout import RollingSession, Rollout, rolls_out
 from saguaro.runtime.sessions.session import Session, Step
 
 R = TypeVar("R")
@@ -52,6 +53,21 @@ class TimedSession:
 
     def forward(self, step: Step) -> torch.Tensor:
         return self._lane.call("forward", self._session.forward, step)
+
+
+class TimedRollingSession(TimedSession):
+    """For a session that runs rollouts by itself."""
+
+    _session: RollingSession
+
+    def roll_out(self, rollout: Rollout) -> None:
+        self._session.roll_out(rollout)
+        self._lane.spans += [Span("forward", *times) for times in rollout.times[: rollout.progress.drafted].tolist()]
+
+
+def timed(session: Session, lane: Lane) -> Session:
+    """The session, its forwards noted on the lane."""
+    return TimedRollingSession(session, lane) if rolls_out(session) else TimedSession(session, lane)
 
 
 def overlap(spans: Iterable[Span], others: Iterable[Span]) -> float:

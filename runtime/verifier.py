@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import lru_cache
 
+import numpy as np
 import torch
 
 from saguaro.plugins import tree_accept
+from saguaro.plugins.tree_accept.reference import walk
 from saguaro.runtime.sequence import Sequence
+from saguaro.runtime.sessions.rollout import RollingSession, Rollout, rolls_out
 from saguaro.runtime.sessions.session import Session, Step
 from saguaro.runtime.speculation.tree import Outcome, Speculation
 
 PAD = -1
+Walk = tuple[list[int], int]  # the accepted nodes, and the bonus token
 
 
 class Verifier:
@@ -36,47 +40,90 @@ class Verifier:
         noise (coupled verification), so the outcome is the target's own sample whatever was speculated.
         """
         size = max(len(sequence.speculation) for sequence in sequences) + 1
-        device = self.session.device
         prefix = [sequence.prefix for sequence in sequences]
         layouts = tuple(sequence.speculation.parents for sequence in sequences)
+        device = self.session.device
         parents, depths, visible = _tree_tensors(layouts, size, device)
-        ids = torch.tensor(
-            [[s.tokens[-1], *s.speculation.tokens, *[PAD] * (size - 1 - len(s.speculation))] for s in sequences],
-            device=device,
-        )
-        positions = depths + torch.tensor(prefix, device=device).unsqueeze(1)
-        step = Step(ids.clamp_min(0), positions, prefix, visible, prefix)
+        tokens = np.full((len(sequences), size), PAD)
+        for row, sequence in zip(tokens, sequences, strict=True):
+            row[0] = sequence.tokens[-1]
+            row[1 : len(sequence.speculation) + 1] = sequence.speculation.tokens
+        ids, positions = torch.from_numpy(np.maximum(tokens, 0)), torch.from_numpy(depths + np.array(prefix)[:, None])
+        step = Step(ids.to(device), positions.to(device), prefix, visible, prefix)
+        if rolls_out(self.session) and all(sequence.logprobs is None and is_plain(sequence) for sequence in sequences):
+            walks = self._walk_samples(self.session, sequences, step, meanwhile)
+        else:
+            walks = self._walk_logits(sequences, step, torch.from_numpy(tokens).to(device), parents, meanwhile)
+        for b, (path, _) in enumerate(walks):
+            if path:  # a chain's rows lie in place already; a tree's accepted path is brought together
+                self.session.move_rows(b, [prefix[b] + node for node in path], prefix[b] + 1)
+        return [Outcome(path[-1] if path else 0, bonus) for path, bonus in walks]
+
+    def _walk_samples(
+        self, session: RollingSession, sequences: list[Sequence], step: Step, meanwhile: Callable[[], None] | None
+    ) -> list[Walk]:
+        """Where the session can rank tokens itself, logits need not leave it: only the sample at every node does.
+
+        These are the samples that `tree_accept` would draw, to the bit (tests/runtime/test_verifier.py).
+        """
+        noises = [sequence.noise(session.vocab_size, session.device) for sequence in sequences]
+        rows = [
+            noise.reach(first + 1, first + step.tokens.shape[1]) if noise else None
+            for noise, first in zip(noises, step.prefix, strict=True)
+        ]
+        width = step.tokens.shape[1]
+        rollout = Rollout(step, rows, [width], candidates=1, vocab_size=session.vocab_size, meanwhile=meanwhile)
+        session.roll_out(rollout)
+        samples = rollout.tokens[0, :, :, 0].tolist()
+        return [
+            walk(lambda node, _, row=row: row[node], [PAD, *s.speculation.tokens], [PAD, *s.speculation.parents])
+            for s, row in zip(sequences, samples, strict=True)
+        ]
+
+    def _walk_logits(
+        self,
+        sequences: list[Sequence],
+        step: Step,
+        tokens: torch.Tensor,
+        parents: torch.Tensor,
+        meanwhile: Callable[[], None] | None,
+    ) -> list[Walk]:
+        """`tokens` `[n, N]` are the nodes', PAD where a tree has fewer."""
         if meanwhile:
             meanwhile()
         logits = self.session.forward(step)
         params = [sequence.params for sequence in sequences]
         path, length, bonus = tree_accept(
             logits,
-            ids,
+            tokens,
             parents,
             [sequence.seed for sequence in sequences],
-            prefix,
+            step.prefix,
             [p.temperature for p in params],
             [p.top_k for p in params],
             [p.top_p for p in params],
             [p.min_p for p in params],
         )
-        outcomes = []
-        nodes, lengths, bonuses = path.tolist(), length.tolist(), bonus.tolist()
-        for b, sequence in enumerate(sequences):
-            accepted = nodes[b][: lengths[b]]
-            outcomes.append(Outcome(accepted[-1] if accepted else 0, bonuses[b]))
-            if accepted:  # a chain's rows lie in place already; a tree's accepted path is brought together
-                self.session.move_rows(b, [prefix[b] + node for node in accepted], prefix[b] + 1)
+        walks = [
+            (nodes[:count], last)
+            for nodes, count, last in zip(path.tolist(), length.tolist(), bonus.tolist(), strict=True)
+        ]
+        for b, (sequence, (accepted, last)) in enumerate(zip(sequences, walks, strict=True)):
             if sequence.logprobs is not None:
-                sequence.logprobs += _logprobs(logits[b], [0, *accepted], sequence, bonuses[b])
-        return outcomes
+                sequence.logprobs += _logprobs(logits[b], [0, *accepted], sequence, last)
+        return walks
+
+
+def is_plain(sequence: Sequence) -> bool:
+    """Whether no filter stands between the logits and the sample."""
+    params = sequence.params
+    return params.temperature == 0 or (params.top_k in (0, -1) and params.top_p == 1 and params.min_p == 0)
 
 
 @lru_cache(maxsize=256)
 def _tree_tensors(
     layouts: tuple[tuple[int, ...], ...], size: int, device: torch.device
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+) -> tuple[torch.Tensor, np.ndarray, torch.Tensor]:
     """Of the trees whose nodes have these parents, the root first and padded to `size` nodes: parents `[n, size]`,
     depths `[n, size]`, and which nodes each sees `[n, size, size]`; padding sees itself alone."""
     parents, depths = [], []
@@ -87,7 +134,7 @@ def _tree_tensors(
         depths.append([*tree.depths(), *padding])
         nodes = len(layout) + 1
         visible[b, :nodes, :nodes] = torch.tensor(tree.ancestors(), device=device)
-    return torch.tensor(parents, device=device), torch.tensor(depths, device=device), visible
+    return torch.tensor(parents, device=device), np.array(depths), visible
 
 
 def _logprobs(logits: torch.Tensor, nodes: list[int], sequence: Sequence, bonus: int) -> list[dict[int, float]]:

@@ -26,6 +26,7 @@ def build(
     budget: int | None = None,
     compute_capability: Sequence[str] | None = None,
     weights: str | None = None,
+    attention: str | None = None,
     weights_by_reference: bool = False,
     enforce_eager: bool | None = None,
     progress: Progress = silent,
@@ -36,12 +37,13 @@ def build(
         config: a deployment file. The other arguments, where given, take the place of its fields.
         target, draft: a local Hugging Face directory, or a hub id `org/name[@revision]`.
         output: the engine directory to write; an engine that is there is replaced once the new one is whole.
-        backend: "torch" or "tensorrt-rtx".
-        precision: "fp32", "bf16", or with tensorrt-rtx "fp16".
+        backend: "torch", "tensorrt-rtx" or "tensorrt".
+        precision: "fp32", "bf16", or with the TensorRT backends "fp16".
         max_batch_size, max_seq_len: what the engine's KV cache has room for, in sequences and in tokens.
         lookahead, budget: K and B, see the deployment file.
-        compute_capability: GPUs to compile TensorRT plans for, such as ["8.9"]; none: those the library chooses.
+        compute_capability: GPUs to compile tensorrt-rtx plans for, such as ["8.9"]; none: those the library chooses.
         weights: "external" or "embedded", of TensorRT plans.
+        attention: "plugin" (our kernels; the default of tensorrt) or "native" (the library's), of TensorRT plans.
         weights_by_reference: leave external weights where the checkpoint has them.
         enforce_eager: skip ahead-of-time compilation.
         progress: called with (stage, steps done, steps in all).
@@ -65,6 +67,7 @@ def build(
         budget=budget,
         compute_capability=list(compute_capability) if compute_capability is not None else None,
         weights=weights,
+        attention=attention,
         enforce_eager=enforce_eager,
     )
     return build_engine(deployment, Path(output), by_reference=weights_by_reference, progress=progress)

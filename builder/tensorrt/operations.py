@@ -44,28 +44,28 @@ class TensorRTOperations:
         self._weights = weights
         self._input_ids = network.add_input("input_ids", trt.int64, (-1, -1))
         self._position_ids = network.add_input("position_ids", trt.int64, (-1, -1))
-        self._mask = network.add_input("attention_mask", trt.bool, (-1, 1, -1, rows))
+        self._add_mask()
         self._write_index = network.add_input("write_index", trt.int32, (-1,))
         self._cos, self._sin = self._rotations()
 
     def embedding(self, weight: str) -> Any:
-        return _output(self._network.add_gather(self._weights[weight], self._input_ids, 0))
+        return output(self._network.add_gather(self._weights[weight], self._input_ids, 0))
 
     def linear(self, x: Any, weight: str, bias: str | None = None) -> Any:
         none, transposed = self._trt.MatrixOperation.NONE, self._trt.MatrixOperation.TRANSPOSE
         matrix = self._aligned(self._weights[weight], x)
-        y = _output(self._network.add_matrix_multiply(x, none, matrix, transposed))
+        y = output(self._network.add_matrix_multiply(x, none, matrix, transposed))
         return y if bias is None else self.add(y, self._aligned(self._weights[bias], y))
 
     def rms_norm(self, x: Any, weight: str, eps: float) -> Any:
         # TensorRT's normalization layer subtracts the mean. As in transformers, float32 until the weight.
         wide = self._cast(x, self._trt.float32)
         last = 1 << (len(x.shape) - 1)
-        mean = _output(
+        mean = output(
             self._network.add_reduce(self.mul(wide, wide), self._trt.ReduceOperation.AVG, last, True)
         )
         root = self._network.add_unary(self.add(mean, self._scalar(eps, mean)), self._trt.UnaryOperation.SQRT)
-        normed = self._elementwise(wide, _output(root), "DIV")
+        normed = self._elementwise(wide, output(root), "DIV")
         return self.mul(self._cast(normed, self._type), self._aligned(self._weights[weight], x))
 
     def split(self, x: Any, sizes: Sequence[int]) -> list[Any]:
@@ -108,7 +108,7 @@ class TensorRTOperations:
         return layer.get_output(0)
 
     def silu(self, x: Any) -> Any:
-        return self.mul(x, _output(self._network.add_activation(x, self._trt.ActivationType.SIGMOID)))
+        return self.mul(x, output(self._network.add_activation(x, self._trt.ActivationType.SIGMOID)))
 
     def add(self, a: Any, b: Any) -> Any:
         return self._elementwise(a, b, "SUM")
@@ -118,6 +118,9 @@ class TensorRTOperations:
 
     def logits(self, x: Any) -> Any:
         return self._cast(x, self._trt.float32)
+
+    def _add_mask(self) -> None:
+        self._mask = self._network.add_input("attention_mask", self._trt.bool, (-1, 1, -1, self._rows))
 
     def _update(self, name: str, update: Any) -> Any:
         """The cache is an input and, at the same address, an output: TensorRT asks for both."""
@@ -141,10 +144,10 @@ class TensorRTOperations:
         )
 
     def _cast(self, x: Any, kind: Any) -> Any:
-        return x if x.dtype == kind else _output(self._network.add_cast(x, kind))
+        return x if x.dtype == kind else output(self._network.add_cast(x, kind))
 
     def _elementwise(self, a: Any, b: Any, operation: str) -> Any:
-        return _output(
+        return output(
             self._network.add_elementwise(a, b, getattr(self._trt.ElementWiseOperation, operation))
         )
 
@@ -152,7 +155,7 @@ class TensorRTOperations:
         """`weight` with leading axes of 1, as many as broadcasting against `x` needs."""
         layer = self._network.add_shuffle(weight)
         layer.reshape_dims = (1,) * (len(x.shape) - len(weight.shape)) + tuple(weight.shape)
-        return _output(layer)
+        return output(layer)
 
     def _scalar(self, value: float, like: Any) -> Any:
         """A constant of the type of `like` that broadcasts against it."""
@@ -160,7 +163,7 @@ class TensorRTOperations:
         return self._weights.constant(torch.full((1,) * len(like.shape), value, dtype=dtype))
 
 
-def _output(layer: Any) -> Any:
+def output(layer: Any) -> Any:
     """A layer's only output. The library gives None for a layer that it refuses, and says why in its log."""
     if layer is None:
         raise SaguaroError("TensorRT refused a layer of the network")

@@ -4,13 +4,13 @@ A plugin has a fixed list of tensors, so this moves one layer's K and V; an engi
 for each layer. Beside an engine, on its stream, `kv_compact` moves all layers in one launch: mostly better.
 """
 
-from ..embedding import NAMESPACE, TENSORRT_NAMES, implementation, triton_type
+from ..embedding import NAMESPACE, TENSORRT_NAMES, Target, implementation, triton_type
 from .variants import pair_variant
 
 COMPACT = f"{NAMESPACE}::kv_compact"
 
 
-def register(trt, trtp, capability: int) -> list[str]:
+def register(trt, trtp, target: Target) -> list[str]:
     """Registers kv_compact(k_cache, v_cache [B, H_kv, S, D], rows [B, A] int32, prefix_length [B] int32;
     head_size, max_rows) -> the caches, aliased: the outputs are the inputs' memory. The build needs the
     preview feature ALIASED_PLUGIN_IO_10_03. `max_rows` bounds A.
@@ -40,6 +40,6 @@ def register(trt, trtp, capability: int) -> list[str]:
         variant = pair_variant(triton_type(k_cache.dtype), head_size, max_rows)
         slices = -(-head_size // variant.constants["BLOCK_D"])
         grid = (2, batch * kv_heads, slices)
-        return implementation(trtp, variant, capability, grid, [kv_heads, cache_rows, rows.shape_expr[1]])
+        return implementation(trtp, variant, target, grid, [kv_heads, cache_rows, rows.shape_expr[1]])
 
     return [COMPACT]

@@ -6,10 +6,11 @@ torch reference, which is what tests compare with.
 
 from __future__ import annotations
 
+import ctypes
+from pathlib import Path
+
 import torch
 import torch.nn.functional as F
-
-from .library import build_library, panel
 
 # How compiled code declares the kernel.
 C_SHIM = (
@@ -17,7 +18,10 @@ C_SHIM = (
     "int64_t threads, AtenTensorHandle* result)"
 )
 
-__all__ = ["C_SHIM", "build_library", "pack", "packed_linear", "panel"]
+
+def panel(library: Path) -> int:
+    """Output features in one panel, as `library` (of `saguaro.plugins.native`) was compiled."""
+    return int(ctypes.CDLL(str(library.absolute()), mode=ctypes.RTLD_GLOBAL).saguaro_panel())
 
 
 def pack(weight: torch.Tensor, width: int) -> torch.Tensor:

@@ -1,13 +1,13 @@
 """Tree acceptance as two TensorRT plugins: the pass over the logits, then the walk. See embedding.py."""
 
-from ..embedding import NAMESPACE, TENSORRT_NAMES, implementation, triton_type
+from ..embedding import NAMESPACE, TENSORRT_NAMES, Target, implementation, triton_type
 from .variants import sample_variant, walk_variant
 
 SAMPLE, WALK = f"{NAMESPACE}::tree_sample", f"{NAMESPACE}::tree_walk"
 BLOCKS = {1: 1024, 2: 512, 3: 2048}  # tactic -> tokens that a program of the first pass reads at once
 
 
-def register(trt, trtp, capability: int) -> list[str]:
+def register(trt, trtp, target: Target) -> list[str]:
     """Registers both plugins.
 
     tree_sample(logits [B, N, V] float32, float16 or bfloat16, tokens, parents [B, N] int64, seed, position
@@ -56,7 +56,7 @@ def register(trt, trtp, capability: int) -> list[str]:
         slices = trtp.cdiv(vocabulary, slice_size)
         variant = sample_variant(triton_type(logits.dtype), slice_size, BLOCKS[tactic or 1], aligned=False)
         grid = (batch * nodes, slices)
-        return implementation(trtp, variant, capability, grid, [nodes, vocabulary, slices])
+        return implementation(trtp, variant, target, grid, [nodes, vocabulary, slices])
 
     @trtp.register(WALK)
     def describe_walk(
@@ -90,6 +90,6 @@ def register(trt, trtp, capability: int) -> list[str]:
         sizes = [1 << (size - 1).bit_length() for size in (max_nodes, max_slices)]
         variant = walk_variant(triton_type(logits.dtype), *sizes, aligned=False)
         integers = [nodes, vocabulary, score.shape_expr[2]]
-        return implementation(trtp, variant, capability, (batch,), integers)
+        return implementation(trtp, variant, target, (batch,), integers)
 
     return [SAMPLE, WALK]

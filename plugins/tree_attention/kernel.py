@@ -74,7 +74,8 @@ def split_kernel(
     live = member < group * queries
     query = tl.where(live, member % queries, 0)
     head = kv_head * group + tl.where(live, member // queries, 0)
-    prefix = tl.minimum(tl.load(prefix_ptr + batch).to(tl.int32), cache_rows)
+    # No row outside the cache is read whatever the lengths say: TensorRT times kernels on inputs of its own making.
+    prefix = tl.maximum(tl.minimum(tl.load(prefix_ptr + batch).to(tl.int32), cache_rows), 0)
 
     d = tl.arange(0, BLOCK_D)
     q = tl.load(

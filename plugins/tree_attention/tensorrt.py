@@ -1,12 +1,12 @@
 """Tree attention as two TensorRT plugins: shares of the cache, then their join. See embedding.py."""
 
-from ..embedding import NAMESPACE, TENSORRT_NAMES, TRITON_TYPES, implementation, triton_type
+from ..embedding import NAMESPACE, TENSORRT_NAMES, TRITON_TYPES, Target, implementation, triton_type
 from .variants import merge_variant, split_variant
 
 SPLIT, MERGE = f"{NAMESPACE}::tree_attention_split", f"{NAMESPACE}::tree_attention_merge"
 
 
-def register(trt, trtp, capability: int) -> list[str]:
+def register(trt, trtp, target: Target) -> list[str]:
     """Registers both plugins.
 
     tree_attention_split(q [B, H, T, D], k_cache, v_cache [B, H_kv, S, D], ancestors [B, T, W] int32,
@@ -54,7 +54,7 @@ def register(trt, trtp, capability: int) -> list[str]:
             heads, kv_heads, queries, rows, ancestors.shape_expr[2], splits,
         ]  # fmt: skip
         blocks = trtp.cdiv(heads * queries, kv_heads * variant.constants["BLOCK_M"])
-        return implementation(trtp, variant, capability, (blocks, batch * kv_heads, splits), integers)
+        return implementation(trtp, variant, target, (blocks, batch * kv_heads, splits), integers)
 
     @trtp.register(MERGE)
     def describe_merge(part: Desc, log: Desc, head_size: int, precision: str) -> Desc:
@@ -77,7 +77,7 @@ def register(trt, trtp, capability: int) -> list[str]:
         variant = merge_variant(precision, head_size)
         rows = batch * heads * queries
         blocks = trtp.cdiv(rows, variant.constants["BLOCK_R"])
-        return implementation(trtp, variant, capability, (blocks,), [rows, splits])
+        return implementation(trtp, variant, target, (blocks,), [rows, splits])
 
     return [SPLIT, MERGE]
 

@@ -19,14 +19,13 @@ import torch
 
 from saguaro.models.config import ModelConfig
 from saguaro.models.tree_operations import HEAD_SIZES, TREE_ROWS, TreeModel, pack_rows, padded_head_size
-from saguaro.plugins import kv_compact
 from saguaro.runtime.sessions.masks import dense_mask
+from saguaro.runtime.sessions.row_moves import move_rows, on_device
 from saguaro.runtime.sessions.session import Step
 
 CAPTURE_AT = 2  # uses of a shape: rounds repeat theirs, prompts seldom do
 LONGEST_CAPTURED = 64  # tokens: longer steps are prompt chunks, which keep the GPU busy without a graph
 MOST_GRAPHS = 64  # the one that was not used for the longest makes room
-MOST_MOVED = 512  # rows that one kv_compact moves
 
 _log = logging.getLogger("saguaro.cuda")
 _capturing = Lock()  # torch allows one capture at a time in a process
@@ -124,15 +123,7 @@ class CudaSession:
         return self._run(self._on_device(inputs), step.first_slot)
 
     def move_rows(self, slot: int, sources: list[int], target: int) -> None:
-        offsets = [source - target for source in sources]
-        if offsets == list(range(len(sources))):
-            return
-        if min(offsets) >= 0 and len(sources) <= MOST_MOVED:
-            layers = self._slots(slot, 1)
-            kv_compact(layers[0::2], layers[1::2], self._here([offsets]), self._here([target]))
-        else:  # from rows before the target, which kv_compact does not count
-            cache = self.cache[:, slot]
-            cache[:, :, target : target + len(sources)] = cache.index_select(2, self._here(sources))
+        move_rows(self.cache, slot, sources, target)
 
     def move_slot(self, source: int, target: int) -> None:
         self.cache[:, target].copy_(self.cache[:, source])
@@ -155,7 +146,7 @@ class CudaSession:
     def _dense(self, step: Step) -> torch.Tensor:
         """For what tree_attention does not take: more rows after the prefix, larger heads."""
         cache = [layer[..., : self.head_dim] for layer in self._slots(step.first_slot, step.tokens.shape[0])]
-        mask, write = dense_mask(step.prefix, step.visible), self._here(step.write_index)
+        mask, write = dense_mask(step.prefix, step.visible), on_device(step.write_index, self.device)
         logits: torch.Tensor = self.model(step.tokens, step.positions, mask, write, cache)
         return logits
 
@@ -191,9 +182,6 @@ class CudaSession:
     def _host(self, values: list[int] | list[list[int]]) -> torch.Tensor:
         """int64 in pinned memory, from which a copy needs no wait; torch keeps it until that is done."""
         return torch.tensor(values, dtype=torch.int64, pin_memory=self.device.type == "cuda")
-
-    def _here(self, values: list[int] | list[list[int]]) -> torch.Tensor:
-        return self._host(values).to(self.device, non_blocking=True)
 
     def _on_device(self, inputs: Inputs) -> Inputs:
         return Inputs(*(tensor.to(self.device, non_blocking=True) for tensor in inputs))

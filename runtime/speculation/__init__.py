@@ -2,12 +2,13 @@
 
 from saguaro.runtime.speculation.cache import Prepared, SpeculationCache
 from saguaro.runtime.speculation.fan_out import geometric_fan_out, uniform_fan_out
-from saguaro.runtime.speculation.outcomes import Ranked, choose_outcomes
+from saguaro.runtime.speculation.outcomes import Choice, Ranked, choose_outcomes
 from saguaro.runtime.speculation.policy import OutcomePolicy, outcome_policy
 from saguaro.runtime.speculation.speed_model import predicted_speedup
 from saguaro.runtime.speculation.tree import Outcome, Speculation
 
 __all__ = [
+    "Choice",
     "Outcome",
     "OutcomePolicy",
     "Prepared",

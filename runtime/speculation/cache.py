@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from saguaro.runtime.speculation.tree import Outcome, Speculation
@@ -20,34 +20,27 @@ class SpeculationCache:
     """The draft fills it while the target verifies, depth by depth; it is asked once, when the outcome is known.
 
     Since tokens never depend on what is speculated, it may be asked before the draft is done: it then gives what
-    there is (design 3.6), and closing it tells the draft to stop. One thread fills, another asks: the lists only
-    grow.
+    there is (design 3.6).
     """
 
     def __init__(self) -> None:
         self._branches: dict[Outcome, int] = {}
-        self._depths: list[list[int]] = []
-        self.closed = False
+        self._drafted: Callable[[int], list[int]] = _nothing
 
-    def open(self, outcomes: Sequence[Outcome]) -> None:
-        """Branch i continues `outcomes[i]`."""
+    def open(self, outcomes: Sequence[Outcome], drafted: Callable[[int], list[int]]) -> None:
+        """Branch i continues `outcomes[i]`, and `drafted(i)` are its tokens so far."""
+        self._drafted = drafted
         self._branches = {outcome: branch for branch, outcome in enumerate(outcomes)}
-
-    def extend(self, tokens: list[int]) -> None:
-        """One more token for every branch."""
-        self._depths.append(tokens)
-
-    @property
-    def drafted(self) -> int:
-        """How many tokens every branch has so far."""
-        return len(self._depths)
 
     def get(self, outcome: Outcome) -> Prepared | None:
         """The prepared speculation on a hit, of at least one token; None on a miss."""
-        branch, depths = self._branches.get(outcome), self._depths[:]
-        if branch is None or not depths:
-            return None
-        return Prepared(Speculation.chain([tokens[branch] for tokens in depths]), branch)
+        branch = self._branches.get(outcome)
+        tokens = [] if branch is None else self._drafted(branch)
+        return Prepared(Speculation.chain(tokens), branch) if branch is not None and tokens else None
 
     def __len__(self) -> int:
         return len(self._branches)
+
+
+def _nothing(branch: int) -> list[int]:
+    return []

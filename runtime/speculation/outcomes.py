@@ -5,14 +5,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
+
 from saguaro.runtime.speculation.tree import Outcome
 
 
 class Ranked(NamedTuple):
     """The draft's candidates for one position, best first, with their scores under the request's noise."""
 
-    tokens: list[int]
-    scores: list[float]
+    tokens: Sequence[int] | np.ndarray  # [M]
+    scores: Sequence[float] | np.ndarray
+
+
+class Choice(NamedTuple):
+    """The outcomes to prepare, and of how many of them, the first ones, each depth drafts a token: `widths[0]` of all,
+    `widths[d]` a (d + 1)-th token."""
+
+    outcomes: list[Outcome]
+    widths: list[int]
 
 
 def choose_outcomes(

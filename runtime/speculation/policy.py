@@ -7,18 +7,18 @@ from typing import Protocol
 
 from saguaro.runtime.speculation.adaptive import AdaptivePolicy
 from saguaro.runtime.speculation.fan_out import geometric_fan_out, uniform_fan_out
-from saguaro.runtime.speculation.outcomes import Ranked, choose_outcomes
+from saguaro.runtime.speculation.outcomes import Choice, Ranked, choose_outcomes
 from saguaro.runtime.speculation.tree import Outcome
 
 
 class OutcomePolicy(Protocol):
     """Output tokens never depend on it: it decides what is prepared, not what is accepted."""
 
-    def depth(self, lookahead: int) -> int:
+    def candidates(self) -> int:
         """How many ranked candidates for each position `choose` wants to see."""
         ...
 
-    def choose(self, ranked: Sequence[Ranked], speculated: Sequence[int]) -> list[Outcome]:
+    def choose(self, ranked: Sequence[Ranked], speculated: Sequence[int]) -> Choice:
         """At most the budget's number of outcomes of a chain; `ranked[k]` are the candidates after k tokens."""
         ...
 
@@ -30,8 +30,8 @@ class OutcomePolicy(Protocol):
 class FixedFanOut:
     """A fan-out for each number of accepted tokens: uniform, geometric, or a list F_0..F_K."""
 
-    def __init__(self, kind: str | list[int], budget: int):
-        self.kind, self.budget = kind, budget
+    def __init__(self, kind: str | list[int], budget: int, lookahead: int):
+        self.kind, self.budget, self.lookahead = kind, budget, lookahead
         self.exponent = 1.0  # r of the miss curve F^-r
         self.tested, self.accepted = 10.0, 7.0  # a, as if seven of ten tokens had been accepted
 
@@ -42,17 +42,20 @@ class FixedFanOut:
             return uniform_fan_out(lookahead, self.budget)
         return geometric_fan_out(self.accepted / self.tested, self.exponent, lookahead, self.budget)
 
-    def depth(self, lookahead: int) -> int:
-        return max(self.fan_out(lookahead)) + 1
+    def candidates(self) -> int:
+        # A geometric fan-out changes as acceptance does; the greatest that it can give to one position is the budget.
+        return (self.budget if self.kind == "geometric" else max(self.fan_out(self.lookahead))) + 1
 
-    def choose(self, ranked: Sequence[Ranked], speculated: Sequence[int]) -> list[Outcome]:
-        return choose_outcomes([r.tokens for r in ranked], speculated, self.fan_out(len(speculated)))
+    def choose(self, ranked: Sequence[Ranked], speculated: Sequence[int]) -> Choice:
+        tokens = [[int(token) for token in candidates.tokens] for candidates in ranked]
+        outcomes = choose_outcomes(tokens, speculated, self.fan_out(len(speculated)))
+        return Choice(outcomes, [len(outcomes)] * self.lookahead)
 
     def learn(self, ranked: Sequence[Ranked], speculated: Sequence[int], outcome: Outcome) -> None:
         self.accepted += outcome.node
         self.tested += min(outcome.node + 1, len(speculated))
 
 
-def outcome_policy(kind: str | list[int], budget: int) -> OutcomePolicy:
+def outcome_policy(kind: str | list[int], budget: int, lookahead: int) -> OutcomePolicy:
     """The policy that a deployment's `speculation.fan_out` names."""
-    return AdaptivePolicy(budget) if kind == "adaptive" else FixedFanOut(kind, budget)
+    return AdaptivePolicy(budget, lookahead) if kind == "adaptive" else FixedFanOut(kind, budget, lookahead)

@@ -24,6 +24,7 @@ from saguaro.cli.progress import BuildProgress
 @click.option("--compute-capability", multiple=True, metavar="X.Y",
               help="A GPU to compile TensorRT plans for, such as 8.9; repeatable.")  # fmt: skip
 @click.option("--weights", metavar="KIND", help="external or embedded, of TensorRT plans.")
+@click.option("--attention", metavar="KIND", help="plugin or native, of TensorRT plans.")
 @click.option("--weights-by-reference", is_flag=True,
               help="Leave external weights where the checkpoint has them.")  # fmt: skip
 @click.option("--enforce-eager", is_flag=True, default=None, help="Skip ahead-of-time compilation.")

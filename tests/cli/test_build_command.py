@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 
 import pytest
 
@@ -78,7 +79,7 @@ def test_from_two_checkpoints(saguaro, pair, tmp_path, monkeypatch):
         (["--max-seq-len", 8], ["max_seq_len is 8", "from 16 to 1048576"]),
         (["--max-seq-len", 100000], ["max_seq_len is 100000", "4096"]),
         (["--backend", "torhc"], ["backend is 'torhc'", "did you mean 'torch'?"]),
-        (["--backend", "tensorrt"], ["'tensorrt' is not available in this release"]),
+        (["--backend", "tensorrt-rtx", "--attention", "plugin"], ["attention is 'plugin'", "has no plugins"]),
         (["--backend", "tensorrt-llm"], ["'tensorrt-llm' is not available in this release"]),
         (["--precision", "fp16"], ["precision is 'fp16'", "tensorrt-rtx"]),
         (["--precision", "int4"], ["precision is 'int4'", "fp32, bf16, fp16"]),
@@ -90,6 +91,14 @@ def test_from_two_checkpoints(saguaro, pair, tmp_path, monkeypatch):
 def test_bad_options_leave_nothing_behind(refused, deployment, tmp_path, options, parts):
     refused(parts, "build", deployment, "-o", tmp_path / "engine", *options)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["draft", "small.yaml", "target"]
+
+
+@pytest.mark.parametrize("backend", ["tensorrt", "tensorrt-rtx"])
+def test_a_missing_library_is_noticed_before_anything_is_done(refused, tmp_path, monkeypatch, backend):
+    monkeypatch.setitem(sys.modules, backend.replace("-", "_"), None)
+    options = ["--backend", backend, "--target", "/nowhere", "--draft", "/nowhere", "-o", tmp_path / "engine"]
+    refused([f"backend {backend} needs the library", f"pip install saguaro[{backend}]"], "build", *options)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_to_build_has_to_be_said(refused, tmp_path):

@@ -41,7 +41,7 @@ def test_defaults(load):
         "draft": {"checkpoint": "org/small"},
         "build": {
             "backend": "torch", "precision": "fp32", "max_batch_size": 4, "max_seq_len": 1024,
-            "weights": "external", "compute_capability": [], "enforce_eager": False,
+            "weights": "external", "attention": "auto", "compute_capability": [], "enforce_eager": False,
         },
         "speculation": {
             "mode": "ssd", "lookahead": 5, "budget": 24, "fan_out": "adaptive", "verification": "coupled",
@@ -77,6 +77,21 @@ def test_everything_that_may_be_said(load):
     assert deployment.speculation.fan_out == [4, 0, 5]
     assert deployment.placement.target.device == "cuda:1"
     assert deployment.placement.draft.threads == 1
+
+
+@pytest.mark.parametrize(
+    ("build", "plugin"),
+    [
+        ("{backend: tensorrt}", True),
+        ("{backend: tensorrt, attention: plugin}", True),
+        ("{backend: tensorrt, attention: native}", False),
+        ("{backend: tensorrt-rtx}", False),
+        ("{backend: tensorrt-rtx, attention: native}", False),
+        ("{backend: torch}", False),
+    ],
+)
+def test_attention_is_ours_where_there_are_plugins(load, build, plugin):
+    assert load(PAIR + f"build: {build}\n").build.plugin_attention == plugin
 
 
 def test_an_empty_section_means_the_defaults(load):
@@ -150,6 +165,13 @@ BAD = [
     ("build: {weights: inside}", ["build.weights is 'inside'", "external, embedded"]),
     ("build: {compute_capability: 8.9}", ["build.compute_capability is 8.9", "a list"]),
     ("build: {compute_capability: [sm_89]}", ["build.compute_capability is ['sm_89']", '"8.9"']),
+    ("build: {backend: tensorrt, compute_capability: [8.9]}", ["build.compute_capability is [8.9]", "builds on"]),
+    ("build: {attention: plugn}", ["build.attention is 'plugn'", "auto, plugin, native", "did you mean 'plugin'?"]),
+    ("build: {attention: plugin}", ["build.attention is 'plugin'", "native, as the backend torch has no plugins"]),
+    (
+        "build: {backend: tensorrt-rtx, attention: plugin}",
+        ["build.attention is 'plugin'", "native, as the backend tensorrt-rtx has no plugins", "(default: auto)"],
+    ),
     ("build: {enforce_eager: 1}", ["build.enforce_eager is 1", "true or false"]),
     ("speculation: {mode: off}", ["speculation.mode is False", "ar, sd, ssd"]),
     ("speculation: {mode: offf}", ["speculation.mode is 'offf'", "ar, sd, ssd; correct it"]),
@@ -170,7 +192,6 @@ BAD = [
     ("placement: {target: {device: gpu}}", ["placement.target.device is 'gpu'", "cuda:N"]),
     ("placement: {draft: {threads: 0}}", ["placement.draft.threads is 0", "from 1"]),
     # not in this release
-    ("build: {backend: tensorrt}", ["build.backend 'tensorrt' is not available in this release", "torch"]),
     ("build: {backend: tensorrt-llm}", ["'tensorrt-llm' is not available in this release"]),
     ("speculation: {verification: rejection}", ["'rejection' is not available in this release", "coupled"]),
     ("speculation: {fallback: ngram}", ["'ngram' is not available in this release", "draft"]),
@@ -281,6 +302,7 @@ def test_a_files_hub_id_stays_one_wherever_the_build_runs(load, tmp_path, monkey
         ({"budget": 2000}, ["budget is 2000", "from 1 to 1024"]),
         ({"backend": "tensorrt-llm"}, ["backend 'tensorrt-llm' is not available in this release"]),
         ({"backend": "tensorrt_rtx"}, ["backend is 'tensorrt_rtx'", "did you mean 'tensorrt-rtx'?"]),
+        ({"backend": "tensorrt-rtx", "attention": "plugin"}, ["attention is 'plugin'", "has no plugins"]),
         ({"precision": "fp16"}, ["precision is 'fp16'", "fp32 or bf16"]),
         ({"max_seq_len": "many"}, ["max_seq_len is 'many'", "an integer"]),
         ({"compute_capability": ["89"]}, ["compute_capability is ['89']"]),

@@ -30,7 +30,7 @@ class Dimension:
 def plugin_double() -> types.ModuleType:
     """The recording double of `tensorrt.plugin`."""
     module = types.ModuleType("tensorrt.plugin")
-    module.registry = {}
+    module.registry, module.op = {}, types.SimpleNamespace()
 
     class SymInt32:
         _exprBuilder = None
@@ -117,6 +117,20 @@ def plugin_double() -> types.ModuleType:
             raise ValueError("Both arguments cannot be 'int's")
         return (ShapeExpr(first) if isinstance(first, int) else first)._op("CEIL_DIV", second)
 
+    def call(namespace, name, kinds):
+        """What `op.NAMESPACE.NAME` is: called with the layer's inputs, it gives what `add_plugin` takes."""
+        tensors = [key for key, kind in kinds.items() if kind is TensorDesc]
+
+        def with_inputs(*inputs, **attributes):
+            given = {key: type(value) for key, value in attributes.items()}
+            wanted = {key: kind for key, kind in kinds.items() if key not in tensors}
+            if len(inputs) != len(tensors) or list(given.items()) != list(wanted.items()):
+                raise ValueError(f"{name} takes {len(tensors)} tensors, then {wanted} in order, got {given}")
+            plugin = types.SimpleNamespace(plugin_namespace=namespace, plugin_name=name, attrs=attributes)
+            return lambda request=None: (list(inputs), [], plugin)
+
+        return with_inputs
+
     def register(plugin_id):
         def decorate(function):
             if plugin_id in module.registry or plugin_id.count("::") != 1:
@@ -137,6 +151,11 @@ def plugin_double() -> types.ModuleType:
             entry = types.SimpleNamespace(register_func=function, num_outputs=len(outputs), names=list(parameters))
             entry.autotune_func = entry.aot_impl_func = None
             module.registry[plugin_id] = entry
+            namespace, name = plugin_id.split("::")
+            if not hasattr(module.op, namespace):
+                setattr(module.op, namespace, types.SimpleNamespace())
+            kinds = {p.name: p.annotation for p in parameters.values()}
+            setattr(getattr(module.op, namespace), name, call(namespace, name, kinds))
             return function
 
         return decorate

@@ -15,6 +15,8 @@ import operator
 import sys
 import types
 
+import numpy as np
+
 from .plugin_double import plugin_double
 
 
@@ -65,6 +67,14 @@ class ExprBuilder:
         return IDimensionExpr(OPERATIONS[kind.name](a.value, b.value))
 
 
+class PluginField:
+    """An attribute of a plugin; its data is read as an array, whatever it was made from."""
+
+    def __init__(self, name: str, data, kind):
+        self.name, self.type = name, kind
+        self.data = np.frombuffer(data, dtype=np.uint8) if isinstance(data, bytes) else data
+
+
 def native_module() -> types.ModuleType:
     """The double of the compiled `tensorrt`, with what its plugin package touches on import and in use."""
     module = types.ModuleType("tensorrt")
@@ -96,7 +106,7 @@ def native_module() -> types.ModuleType:
     for name, values in members.items():
         setattr(module, name, enum.Enum(name, values))
     module.Dims = type("Dims", (tuple,), {"MAX_DIMS": 8})
-    module.PluginField = lambda *a: a
+    module.PluginField = PluginField
     module.PluginFieldCollection = list
 
     class Registry:
@@ -105,10 +115,10 @@ def native_module() -> types.ModuleType:
         creators: dict = {}  # noqa: RUF012
 
         def register_creator(self, creator, namespace):
-            self.creators[namespace] = creator
+            self.creators[creator.name, namespace] = creator
 
         def get_creator(self, name, version, namespace):
-            return self.creators[namespace]
+            return self.creators[name, namespace]
 
     module.get_plugin_registry = Registry
 
@@ -122,9 +132,9 @@ def native_module() -> types.ModuleType:
     return module
 
 
-def install() -> str:
+def install(native: types.ModuleType | None = None) -> str:
     """Puts the modules in place and says which plugin package it is: "nvidia" or "double"."""
-    native = native_module()
+    native = native or native_module()
     sys.modules["tensorrt"] = native
     found = importlib.util.find_spec("tensorrt_bindings")
     if found is not None:

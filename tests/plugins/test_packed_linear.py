@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from saguaro.plugins.packed_linear import build_library, pack, packed_linear, panel
+from saguaro.plugins.native import build_library
+from saguaro.plugins.packed_linear import pack, packed_linear, panel
 
 Kernel = Callable[[torch.Tensor, torch.Tensor, int], torch.Tensor]
 

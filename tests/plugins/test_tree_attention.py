@@ -114,6 +114,17 @@ def test_masks_of_several_words_strides_and_a_scale(nodes):
 
 
 @pytest.mark.interpreted
+@pytest.mark.parametrize(("length", "meant"), [(-(2**20), 0), (-3, 0), (100, 48), (2**30, 48)])
+def test_a_length_outside_the_cache_reads_nothing_outside_it(length, meant):
+    """On a GPU nobody checks it, and TensorRT times kernels on lengths of its own making."""
+    q, k, v = torch.randn(1, 2, 4, 64), torch.randn(1, 1, 48, 64), torch.randn(1, 1, 48, 64)
+    ancestors = pack_ancestors(torch.tensor([[-1, 0, 0, 1]]))
+    got = kernel.launch(q, k, v, ancestors, torch.tensor([length]), 0.125, splits=2)
+    expected = kernel.launch(q, k, v, ancestors, torch.tensor([meant]), 0.125, splits=2)
+    assert torch.equal(got, expected)
+
+
+@pytest.mark.interpreted
 def test_a_query_that_sees_nothing_gives_zeros():
     q, k = torch.randn(1, 1, 2, 64), torch.full((1, 1, 4, 64), float("nan"))
     ancestors, prefix = torch.zeros(1, 2, 1, dtype=torch.int32), torch.tensor([0])

@@ -13,7 +13,7 @@ from random import Random
 
 import torch
 
-from saguaro.engine.rows import IDLE_ROWS, draft_rows, target_rows
+from saguaro.engine.rows import draft_rows, idle_rows, target_rows
 from saguaro.runtime.drafter import Drafter
 from saguaro.runtime.rounds import ConcurrentLoop, RoundLoop, SpeculativeLoop
 from saguaro.runtime.sampling_params import SamplingParams
@@ -32,7 +32,9 @@ Ranking = Callable[[Path], list[int]]  # the tokens that are likely after a path
 
 
 class ScriptedSession:
-    def __init__(self, ranking: Ranking, rows: int, slots: int, vocab_size: int = VOCABULARY):
+    def __init__(self, ranking: Ranking, rows: int, slots: int, vocab_size: int = VOCABULARY, idle: int = 0):
+        """`idle`: rows at the end that are for sequences which have nothing to compute."""
+        self.idle = idle
         self.device, self.vocab_size, self.max_batch_size, self.rows = CPU, vocab_size, slots, rows
         self.ranking = ranking
         self.cache: list[list[tuple[int, int] | None]] = [[None] * rows for _ in range(slots)]
@@ -44,7 +46,7 @@ class ScriptedSession:
             rows = self.cache[step.first_slot + b]
             for t in range(width):
                 rows[step.write_index[b] + t] = (int(step.tokens[b, t]), int(step.positions[b, t]))
-            if step.write_index[b] == self.rows - IDLE_ROWS:
+            if step.write_index[b] >= self.rows - self.idle:
                 continue
             for t in range(width):
                 for rank, token in enumerate(self.ranking(self._path(rows, step, b, t))):
@@ -104,11 +106,11 @@ def scripted_loop(
 ) -> Iterator[tuple[RoundLoop, ScriptedSession, ScriptedSession]]:
     """A round loop of a mode over a scripted target and a draft of that `ranking`."""
     target = ScriptedSession(target_ranking, target_rows(LENGTH, lookahead), slots)
-    draft = ScriptedSession(ranking, draft_rows(LENGTH, lookahead, budget), slots)
+    draft = ScriptedSession(ranking, draft_rows(LENGTH, lookahead, budget), slots, idle=idle_rows(lookahead))
     workers = [Worker(name, CPU, 1) for name in ("target", "draft")]
-    verifier, policy = Verifier(target, chunk), outcome_policy("adaptive", budget)
+    verifier, policy = Verifier(target, chunk), outcome_policy("adaptive", budget, lookahead)
     drafter = Drafter(
-        draft, lookahead=lookahead, budget=budget, policy=lambda _: policy, chunk=chunk, vocab_size=VOCABULARY
+        draft, lookahead=lookahead, policy=lambda _: policy, chunk=chunk, vocab_size=VOCABULARY
     )
     try:
         if mode == "ar":

@@ -13,13 +13,17 @@ from saguaro import SamplingParams
 from saguaro.runtime.rounds import ConcurrentLoop
 from saguaro.runtime.sessions.session import Step
 from saguaro.runtime.sessions.torch_session import TorchSession
+from saguaro.runtime.speculation.adaptive import AdaptivePolicy
 from tests.runtime.engines import Engines, random_prompts, token_ids
 from tests.support.checkpoints import ARCHITECTURES
+
+AS_SHIPPED = AdaptivePolicy.worth
 
 
 @pytest.fixture(autouse=True)
 def anytime(patient: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ConcurrentLoop, "anytime", True)
+    monkeypatch.setattr(AdaptivePolicy, "worth", AS_SHIPPED)
 
 
 def perturbed(monkeypatch: pytest.MonkeyPatch, seed: int, longest: float) -> None:

@@ -93,9 +93,9 @@ def test_chosen_outcomes() -> None:
 def test_every_policy_keeps_to_the_rules(kind: str | list[int]) -> None:
     """Whatever it learned: at most B outcomes, all different, none that cannot happen."""
     dice, budget, lookahead = random.Random(1), 6, 3
-    policy = outcome_policy(kind, budget)
+    policy = outcome_policy(kind, budget, lookahead)
     for _ in range(200):
-        depth = policy.depth(lookahead)
+        depth = policy.candidates()
         ranked = [
             Ranked(
                 dice.sample(range(30), depth),
@@ -104,7 +104,10 @@ def test_every_policy_keeps_to_the_rules(kind: str | list[int]) -> None:
             for _ in range(lookahead + 1)
         ]
         chain = [row.tokens[0] if dice.random() < 0.8 else dice.randrange(30) for row in ranked[:lookahead]]
-        outcomes = policy.choose(ranked, chain)
+        outcomes, widths = policy.choose(ranked, chain)
+        assert len(widths) == lookahead
+        assert widths[0] == len(outcomes)
+        assert widths == sorted(widths, reverse=True)
         assert 1 <= len(outcomes) <= budget
         assert len(set(outcomes)) == len(outcomes)
         for node, bonus in outcomes:

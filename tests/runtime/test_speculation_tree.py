@@ -44,14 +44,14 @@ def test_nothing_speculated() -> None:
 
 
 def test_the_cache() -> None:
-    cache = SpeculationCache()
+    cache, drafted = SpeculationCache(), [[], []]
     assert cache.get(Outcome(0, 5)) is None
-    cache.open([Outcome(0, 5), Outcome(1, 5)])
+    cache.open([Outcome(0, 5), Outcome(1, 5)], lambda branch: list(drafted[branch]))
     assert len(cache) == 2
     assert cache.get(Outcome(0, 5)) is None  # foreseen, but nothing is drafted yet
-    cache.extend([11, 21])
+    drafted[:] = [11], [21]
     early = cache.get(Outcome(1, 5))
-    cache.extend([12, 22])
+    drafted[:] = [11, 12], [21, 22]
     assert early == Prepared(Speculation.chain([21]), 1)
     assert cache.get(Outcome(0, 5)) == Prepared(Speculation.chain([11, 12]), 0)
     assert cache.get(Outcome(0, 6)) is None

@@ -87,20 +87,15 @@ def library(trt: Any, engine: Engine | None) -> Any:
     runtime = SimpleNamespace(deserialize_cuda_engine=lambda plan: engine)
     module: Any = ModuleType("fake_tensorrt")
     module.Runtime = lambda log: runtime
+    module.__version__ = "10.15.1"
     module.ILogger, module.TensorIOMode = trt.ILogger, trt.TensorIOMode
     return module
 
 
 class Stream:
-    """In place of `torch.cuda.Stream`, which a CPU does not have."""
+    """In place of a `torch.cuda.Stream`, which a CPU does not have."""
 
     cuda_stream = 7
-
-    def __init__(self, device: torch.device | None = None) -> None:
-        pass
-
-    def wait_stream(self, other: Stream) -> None:
-        pass
 
     def synchronize(self) -> None:
         pass

@@ -12,6 +12,18 @@ import torch
 import torch.nn.functional as F
 
 
+class Values(dict[str, torch.Tensor]):
+    """Tensors by name; those that no layer has made are outputs of plugins."""
+
+    def __init__(self, network: Any) -> None:
+        super().__init__()
+        self.network = network
+
+    def __missing__(self, name: str) -> torch.Tensor:
+        self[name] = self.network.compute(name, self)
+        return self[name]
+
+
 class Interpreter:
     """Runs `network`. `constants` are its constants' values: Python cannot read bf16 back from TensorRT."""
 
@@ -27,13 +39,15 @@ class Interpreter:
     def run(self, inputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """The outputs by name. Caches are written in place: an output cache is the input's tensor."""
         given = [self.network.get_input(index) for index in range(self.network.num_inputs)]
-        values = {tensor.name: self._checked(tensor, inputs[tensor.name]) for tensor in given}
+        values = Values(self.network)
+        values.update({tensor.name: self._checked(tensor, inputs[tensor.name]) for tensor in given})
         constants = iter(self.constants)
         for index in range(self.network.num_layers):
             layer = self.network.get_layer(index)
             kind = layer.type.name
             layer.__class__ = getattr(self.trt, _CLASSES[kind])
-            arguments = [values[layer.get_input(i).name] for i in range(layer.num_inputs)]
+            tensors = [layer.get_input(i) for i in range(layer.num_inputs)]
+            arguments = [self._checked(tensor, values[tensor.name]) for tensor in tensors]
             if kind == "CONSTANT":
                 arguments = [next(constants)]
             result = getattr(self, f"_{kind.lower()}")(layer, *arguments)

@@ -10,9 +10,11 @@ from transformers import AutoModelForCausalLM
 
 from saguaro.builder.checkpoint import open_checkpoint
 from saguaro.builder.tensorrt.network import define_network
+from saguaro.builder.tensorrt.plugin_operations import PluginAttention
 from saguaro.builder.tensorrt.precision import torch_type
 from saguaro.builder.tensorrt.weights import NetworkWeights
 from saguaro.models.config import ModelConfig
+from saguaro.models.tree_operations import pack_rows
 from saguaro.models.weights import engine_weights
 from saguaro.runtime.sessions.session import Step
 from saguaro.runtime.sessions.tensorrt_session import cache_bindings, device_weights, full_mask
@@ -26,14 +28,20 @@ class Network:
     """An unbuilt network and what has to live as long: `interpreter` computes it."""
 
     def __init__(
-        self, trt: Any, config: ModelConfig, precision: str, load_weight=None, rows: int = ROWS
+        self,
+        trt: Any,
+        config: ModelConfig,
+        precision: str,
+        load_weight=None,
+        rows: int = ROWS,
+        attention: PluginAttention | None = None,
     ) -> None:
         self.builder = trt.Builder(trt.Logger(trt.Logger.ERROR))
         self.definition = self.builder.create_network(
             1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
         )
         self.weights = NetworkWeights(trt, self.definition, config, torch_type(precision), load_weight)
-        define_network(trt, self.definition, config, torch_type(precision), rows, self.weights)
+        define_network(trt, self.definition, config, torch_type(precision), rows, self.weights, attention)
         self.interpreter = Interpreter(trt, self.definition, self.weights.constants)
 
     def inputs(self) -> dict[str, Any]:
@@ -48,16 +56,29 @@ class Network:
 class NetworkModel:
     """The checkpoint in `path` as a network with a KV cache of two slots."""
 
-    def __init__(self, trt: Any, path: Path, precision: str, embedded: bool = False) -> None:
+    def __init__(
+        self,
+        trt: Any,
+        path: Path,
+        precision: str,
+        embedded: bool = False,
+        attention: PluginAttention | None = None,
+    ) -> None:
         checkpoint = open_checkpoint(str(path))
         config, load_weight = checkpoint.config, checkpoint.tensors.get
         dtype = torch_type(precision)
-        self.network = Network(trt, config, precision, load_weight if embedded else None)
+        self.network = Network(trt, config, precision, load_weight if embedded else None, attention=attention)
         shape = (config.num_layers * 2, 2, config.num_kv_heads, ROWS, config.head_dim)
         self.cache = torch.full(shape, 100.0, dtype=dtype)  # what no mask may let through
         names = [] if embedded else list(engine_weights(config))
         weights = device_weights(config, names, load_weight, dtype, CPU)
         self.weights = {f"weights.{name}": tensor for name, tensor in weights}
+
+    def masks(self, step: Step) -> dict[str, torch.Tensor]:
+        if "attention_mask" in self.network.inputs():
+            return {"attention_mask": full_mask(step, ROWS)}
+        prefix = torch.tensor(step.prefix, dtype=torch.int32)
+        return {"ancestors": pack_rows(step.visible), "prefix_length": prefix}
 
     def forward(self, step: Step) -> torch.Tensor:
         count = len(step.tokens)
@@ -68,7 +89,7 @@ class NetworkModel:
             {
                 "input_ids": step.tokens,
                 "position_ids": step.positions,
-                "attention_mask": full_mask(step, ROWS),
+                **self.masks(step),
                 "write_index": torch.tensor(step.write_index, dtype=torch.int32),
                 **pasts,
                 **self.weights,

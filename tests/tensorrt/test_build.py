@@ -5,13 +5,12 @@ from __future__ import annotations
 import logging
 import os
 import signal
-import sys
 import time
 
 import pytest
 import torch
 
-from saguaro.builder.tensorrt import build_plan, load_library
+from saguaro.builder.tensorrt import build_plan
 from saguaro.errors import ConfigError, SaguaroError
 from saguaro.models.config import ModelConfig
 from saguaro.models.weights import engine_weights
@@ -187,9 +186,3 @@ def test_an_unknown_precision_is_refused():
 def test_an_unknown_compute_capability_is_refused(name):
     with pytest.raises(ConfigError, match=r"compute capability '.*8\.0, 8\.6, 8\.9, 12\.0"):
         build(compute_capabilities=[name])
-
-
-def test_a_missing_library_says_how_to_get_it(monkeypatch):
-    monkeypatch.setitem(sys.modules, "tensorrt_rtx", None)
-    with pytest.raises(ConfigError, match=r"pip install saguaro\[tensorrt-rtx\]"):
-        load_library("tensorrt_rtx")

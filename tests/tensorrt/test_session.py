@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from contextlib import nullcontext
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -38,9 +38,8 @@ def path(tmp_path_factory) -> Path:
 @pytest.fixture
 def a_gpu(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "Stream", Stream)
-    monkeypatch.setattr(torch.cuda, "stream", lambda stream: nullcontext())
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device: Stream())
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 9))
 
 
 @pytest.fixture
@@ -142,8 +141,55 @@ def test_a_plan_that_the_library_refuses_is_an_error(path, tmp_path, a_gpu):
     plan = tmp_path / "plan"
     plan.write_bytes(b"no plan at all" * 100)
     config = open_checkpoint(str(path)).config
-    with pytest.raises(EngineError, match="tensorrt_rtx could not load this engine"):
-        TensorRTSession(plan, config, library="tensorrt_rtx", load_weight=None, **LIMITS)
+    here = {"tensorrt_rtx": trt.__version__, "compute_capability": "8.6, 8.9"}
+    with pytest.raises(EngineError, match=r"tensorrt_rtx could not load this engine \((?!it ).+\); build it again"):
+        TensorRTSession(plan, config, library="tensorrt_rtx", load_weight=None, built_with=here, **LIMITS)
+
+
+@pytest.mark.parametrize(
+    ("built_with", "parts"),
+    [
+        ({"fake_tensorrt": "10.16.0"}, ["built with fake_tensorrt 10.16.0, and 10.15.1 is installed"]),
+        ({"compute_capability": "9.0"}, ["built for compute capability 9.0, and this GPU has 8.9"]),
+        ({"compute_capability": "8.0, 12.0"}, ["8.0, 12.0, and this GPU has 8.9"]),
+        ({"fake_tensorrt": "9.0", "compute_capability": "9.0"}, ["fake_tensorrt 9.0", "; ", "capability 9.0"]),
+        ({"fake_tensorrt": "10.15.1", "compute_capability": "8.6, 8.9"}, ["it gave no reason"]),
+    ],
+)
+def test_a_plan_for_another_machine_says_how_it_differs(path, tmp_path, a_gpu, monkeypatch, built_with, parts):
+    plan = tmp_path / "plan"
+    plan.write_bytes(b"a plan")
+    monkeypatch.setitem(sys.modules, "fake_tensorrt", library(trt, None))
+    config = open_checkpoint(str(path)).config
+    with pytest.raises(EngineError) as caught:
+        TensorRTSession(plan, config, library="fake_tensorrt", load_weight=None, built_with=built_with, **LIMITS)
+    for part in [f"{plan}: fake_tensorrt could not load this engine (", *parts, "build it again for this machine"]:
+        assert part in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"visible": torch.ones(1, 2, 3, dtype=torch.bool)}, r"shape \[1, 2, 3\], expected \[1, 3, R\]"),
+        ({"visible": torch.ones(3, 3, dtype=torch.bool)}, r"shape \[3, 3\], expected \[1, 3, R\]"),
+        ({"prefix": [ROWS + 1]}, f"a prefix of {ROWS + 1} rows, and the cache has {ROWS}"),
+        ({"prefix": [-1]}, "a prefix of -1 rows"),
+        ({"prefix": [ROWS - 2]}, f"a mask of 3 rows after a prefix of {ROWS - 2}, and the cache has {ROWS}"),
+        ({"write_index": [ROWS - 2]}, f"writes 3 rows from row {ROWS - 2} on, and the cache has {ROWS}"),
+        ({"prefix": [5, 5]}, "a step of 1 sequences has 2 prefix lengths"),
+    ],
+)
+def test_a_step_that_does_not_fit_the_cache_is_refused(open_session, changes, message):
+    session = open_session()
+    session.forward(chain(TOKENS[:5], 0))
+    with pytest.raises(EngineError, match=message):
+        session.forward(replace(chain(TOKENS[5:8], 5), **changes))
+
+
+def test_the_last_rows_of_the_cache_can_be_used(open_session):
+    session = open_session()
+    step = replace(chain(TOKENS[:3], 0), write_index=[ROWS - 3], prefix=[ROWS - 3])
+    assert session.forward(step).shape[:2] == (1, 3)
 
 
 def test_the_mask_covers_all_rows():

@@ -29,7 +29,7 @@ class Lessons:
     """Rows of T tokens and the target's last hidden states on the first T - 1 of each."""
 
     rows: Tensor  # [N, T] int64
-    states: Tensor  # [N, T - 1, hidden] bf16
+    states: Tensor  # [N, T - 1, hidden]
     generated: int  # so many rows, the first ones, were written by the target
 
 

@@ -8,7 +8,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import PreTrainedTokenizerFast
 
-from .model import HEAD_SIZE, LONGEST, NORM_EPS, ROPE_THETA, Llama, Shape
+from .model import ARITHMETIC, HEAD_SIZE, LONGEST, NORM_EPS, ROPE_THETA, Llama, Shape
 
 
 def write_json(path: Path, content: dict) -> None:
@@ -19,7 +19,7 @@ def write_json(path: Path, content: dict) -> None:
 def export(
     weights: dict[str, torch.Tensor], shape: Shape, words: PreTrainedTokenizerFast, folder: Path
 ) -> None:
-    """Write the directory; training already computed with bf16 weights, so rounding changes nothing."""
+    """Write the directory: weights rounded to bf16."""
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {name: value.to(torch.bfloat16).contiguous() for name, value in weights.items()}
     save_file(tensors, str(folder / "model.safetensors"), metadata={"format": "pt"})
@@ -60,7 +60,7 @@ def export(
     write_json(folder / "tokenizer_config.json", tokenizer_config)
 
 
-def load_exported(folder: Path, shape: Shape, dtype: torch.dtype) -> nn.Module:
+def load_exported(folder: Path, shape: Shape, dtype: torch.dtype = ARITHMETIC) -> nn.Module:
     """A `Llama` with an exported directory's weights, weights and arithmetic in `dtype`, for inference."""
     model = Llama(shape, dtype)
     model.load_state_dict(load_file(str(folder / "model.safetensors")))

@@ -42,7 +42,7 @@ def continue_all(model: Llama, prompts: Tensor, length: int, temperatures: Tenso
 
 def generate(model: Llama, sampler: WindowSampler, minutes: float, workers: int = 2) -> tuple[Tensor, Tensor]:
     """Rows of `LENGTH` tokens, as many as fit in the time, with the hidden states they came from."""
-    end = time.monotonic() + 60 * minutes
+    end = time.process_time() + 60 * minutes * workers
     torch.set_num_threads(1)
     temperatures = torch.zeros(BATCH)
     temperatures[BATCH // 2 :] = torch.linspace(0.5, 1.0, BATCH - BATCH // 2)
@@ -54,7 +54,7 @@ def generate(model: Llama, sampler: WindowSampler, minutes: float, workers: int 
     rows: list[Tensor] = []
     states: list[Tensor] = []
     with ThreadPoolExecutor(workers, initializer=lambda: torch.set_num_threads(1)) as pool:
-        while time.monotonic() < end:
+        while time.process_time() < end:
             jobs = [pool.submit(continue_all, model, prompts(), LENGTH, temperatures) for _ in range(workers)]
             for job in jobs:
                 tokens, hidden = job.result()

@@ -1,8 +1,9 @@
 """The training loop that target and draft share.
 
-The time is given, not the number of steps: the learning rate follows the share of the minutes used, so
-training ends when it should on any machine. Each core runs its own part of a batch with one thread;
-that loses less to a busy machine than splitting every single operation does.
+The time is given, not the number of steps: the learning rate follows the share of the minutes used. These are
+minutes of the cores' work, so that other jobs on the machine, or a pause, delay the training and do not shorten it.
+Each core runs its own part of a batch with one thread; that loses less to a busy machine than splitting every
+single operation does.
 """
 
 import time
@@ -59,7 +60,7 @@ def train(
         return value.detach(), torch.autograd.grad(value, parameters)
 
     torch.set_num_threads(1)  # before the first compilation: it is compiled for this many threads
-    saved, shown, tokens, clock, smooth = used, step, 0, time.monotonic(), 0.0
+    saved, shown, tokens, clock, smooth = used, step, 0, time.process_time(), 0.0
     shape: torch.Size | None = None
     with ThreadPoolExecutor(workers, initializer=lambda: torch.set_num_threads(1)) as pool:
         while used < 60 * minutes:
@@ -75,8 +76,8 @@ def train(
             smooth = value if smooth == 0 else 0.95 * smooth + 0.05 * value
             step += 1
             tokens += sum(part.numel() for part in parts)
-            now = time.monotonic()
-            used, clock = used + now - clock, now
+            now = time.process_time()
+            used, clock = used + (now - clock) / workers, now
             if step % 20 == 0:
                 speed = tokens / max(1e-9, used - saved) if shown else 0.0
                 say(

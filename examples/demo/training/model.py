@@ -1,4 +1,4 @@
-"""A Llama decoder for training: fp32 master weights, bf16 arithmetic, parameter names as in transformers.
+"""A Llama decoder for training: fp32 master weights, bf16 arithmetic where the CPU has it, names as in transformers.
 
 The names are those of `LlamaForCausalLM`, so exporting is only a change of type.
 """
@@ -13,6 +13,7 @@ HEAD_SIZE = 64
 ROPE_THETA = 10000.0
 NORM_EPS = 1e-5
 LONGEST = 2048
+ARITHMETIC = torch.bfloat16 if torch.cpu._is_avx512_bf16_supported() else torch.float32
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Shape:
 
 
 TARGET = Shape(hidden=384, layers=8, heads=6, kv_heads=2, intermediate=1152)
-DRAFT = Shape(hidden=192, layers=2, heads=3, kv_heads=1, intermediate=512)
+DRAFT = Shape(hidden=256, layers=2, heads=4, kv_heads=1, intermediate=704)
 
 
 class Linear(nn.Module):
@@ -146,7 +147,7 @@ class Body(nn.Module):
 class Llama(nn.Module):
     """The whole model; the output matrix is the embedding."""
 
-    def __init__(self, shape: Shape, dtype: torch.dtype = torch.bfloat16) -> None:
+    def __init__(self, shape: Shape, dtype: torch.dtype = ARITHMETIC) -> None:
         super().__init__()
         self.shape, self.dtype = shape, dtype
         self.model = Body(shape)

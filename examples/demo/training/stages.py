@@ -50,7 +50,7 @@ def target(arguments: Namespace) -> None:
 
 def text(arguments: Namespace) -> None:
     """Let the exported target write text, and note its hidden states on that and on the corpus."""
-    model = load_exported(arguments.out / "target", TARGET, torch.bfloat16)
+    model = load_exported(arguments.out / "target", TARGET)
     sampler = training_sampler(arguments, 2)
     rows, states = generate(model, sampler, arguments.text_minutes)
     corpus = sampler.draw(CORPUS_ROWS, LENGTH)
@@ -66,7 +66,7 @@ def text(arguments: Namespace) -> None:
 
 def draft(arguments: Namespace) -> None:
     """Distil the exported target into the draft and export that."""
-    model = load_exported(arguments.out / "target", TARGET, torch.bfloat16)
+    model = load_exported(arguments.out / "target", TARGET)
     lessons = Lessons(**torch.load(arguments.work / "lessons.pt", weights_only=True))
     small = distil(model, lessons, arguments.draft_minutes, arguments.work / "draft.pt")
     export(small.state_dict(), DRAFT, load_tokenizer(arguments.work / "tokenizer"), arguments.out / "draft")
@@ -92,7 +92,7 @@ def evaluate(arguments: Namespace) -> None:
         model = load_exported(arguments.out / name, shape, torch.float32)
         apart = difference_from_transformers(model, arguments.out / name, chosen[:5])
         parameters = sum(one.numel() for one in model.parameters())
-        quick = load_exported(arguments.out / name, shape, torch.bfloat16)
+        quick = load_exported(arguments.out / name, shape)
         nats, bits = held_out_loss(quick, stream, size)
         say(
             f"{name}: {parameters} parameters, {nats:.4f} nats/token, {bits:.4f} bits/byte, "

@@ -1,0 +1,19 @@
+"""What the draft prepares in one round while the target verifies."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence as Sequences
+
+from saguaro.runtime.sequence import Sequence
+from saguaro.runtime.sessions.rollout import Progress
+from saguaro.runtime.speculation import SpeculationCache
+
+
+class Preparation:
+    """Made when the verification begins; the draft fills the caches, the round loop asks them and says when to stop."""
+
+    def __init__(self, sequences: Sequences[Sequence], lookahead: int):
+        self.sequences = list(sequences)
+        self.lengths = [len(sequence.tokens) for sequence in sequences]  # their tokens change when the outcome is known
+        self.caches = {sequence: SpeculationCache() for sequence in sequences}
+        self.progress = Progress(lookahead)

@@ -1,0 +1,145 @@
+"""Drafting several tokens in a row: each row of a step is continued by its own best token, depth by depth."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Protocol, TypeGuard
+
+import numpy as np
+import torch
+
+from saguaro.runtime.sessions.session import Session, Step
+
+
+@dataclass(frozen=True)
+class Noise:
+    """What is added to one sequence's logits: `rows[j]` to those of the token at position `first + j`."""
+
+    rows: torch.Tensor  # [P, V'] float32, V' at least the vocabulary
+    first: int
+    scale: float  # 1 / temperature, the factor of the logits
+
+
+class Progress:
+    """How many depths are drafted, and how many are wanted; one thread drafts, another looks on and may stop it."""
+
+    def __init__(self, depths: int):
+        self.values = np.array([0, depths], dtype=np.int32)  # native code reads and writes them in place
+
+    @property
+    def drafted(self) -> int:
+        return int(self.values[0])
+
+    @drafted.setter
+    def drafted(self, depths: int) -> None:
+        self.values[0] = depths
+
+    @property
+    def wanted(self) -> int:
+        return int(self.values[1])
+
+    def stop_after(self, depths: int) -> None:
+        """No more than `depths`; a depth that is under way ends."""
+        self.values[1] = min(self.wanted, depths)
+
+
+class Rollout:
+    """One rollout, and what it has found so far.
+
+    Depth 0 computes `step`. Depth d > 0 computes, for each of the first `widths[d]` rows, the best token found at
+    depth d - 1; it sees what its row saw and its own row of every depth before. KV rows follow the step's, depth by
+    depth.
+    """
+
+    def __init__(
+        self,
+        step: Step,
+        noise: list[Noise | None],
+        widths: list[int],
+        *,
+        candidates: int,
+        vocab_size: int,
+        progress: Progress | None = None,
+        meanwhile: Callable[[], None] | None = None,
+    ):
+        """
+        Args:
+            step: n sequences of W tokens.
+            noise: of each sequence; None at temperature 0.
+            widths: rows that are computed at each depth, at least one, never more than at the one before;
+                `widths[0]` is W.
+            candidates: how many of the best tokens of each row are kept.
+            vocab_size: the first so many logits count.
+            meanwhile: called when all is ready and the first forward pass is next: what it starts then works beside
+                the pass, and not against the interpreter's lock before it.
+        """
+        count, width = step.tokens.shape
+        self.step, self.noise, self.widths, self.vocab_size = step, noise, widths, vocab_size
+        self.meanwhile = meanwhile
+        self.tokens = np.zeros((len(widths), count, width, candidates), dtype=np.int64)  # best first
+        self.scores = np.zeros(self.tokens.shape, dtype=np.float32)
+        self.times = np.zeros((len(widths), 2))  # of each depth's forward pass: begin and end, as `perf_counter`'s
+        self.progress = progress or Progress(len(widths))
+
+    @property
+    def candidates(self) -> int:
+        return self.tokens.shape[-1]
+
+
+class RollingSession(Session, Protocol):
+    """A session that runs rollouts by itself."""
+
+    def roll_out(self, rollout: Rollout) -> None: ...
+
+
+def rolls_out(session: Session) -> TypeGuard[RollingSession]:
+    return hasattr(session, "roll_out")
+
+
+def roll_out(session: Session, rollout: Rollout) -> None:
+    """Run a rollout until its widths or what is wanted of it end. Results are there as soon as they are counted."""
+    if rolls_out(session):
+        session.roll_out(rollout)
+    else:
+        roll_out_stepwise(session, rollout)
+
+
+def roll_out_stepwise(session: Session, rollout: Rollout) -> None:
+    """With one call of the session for each depth."""
+    step, progress = rollout.step, rollout.progress
+    if rollout.meanwhile:
+        rollout.meanwhile()
+    for depth, width in enumerate(rollout.widths):
+        if depth >= progress.wanted:
+            break
+        if depth:
+            best = torch.from_numpy(rollout.tokens[depth - 1, :, :width, 0].copy()).to(session.device)
+            step = next_step(step, best)
+        start = perf_counter()
+        logits = session.forward(step)[..., : rollout.vocab_size]
+        rollout.times[depth] = start, perf_counter()
+        for b, noise in enumerate(rollout.noise):
+            scores = logits[b]
+            if noise:
+                rows = noise.rows[step.positions[b] + 1 - noise.first, : rollout.vocab_size]
+                scores = rows + scores * noise.scale
+            best_scores, best_tokens = scores.topk(rollout.candidates, dim=-1)
+            rollout.tokens[depth, b, :width] = best_tokens.cpu().numpy()
+            rollout.scores[depth, b, :width] = best_scores.cpu().numpy()
+        progress.drafted = depth + 1
+
+
+def next_step(step: Step, tokens: torch.Tensor) -> Step:
+    """One token `[n, w]` more for each of the first w rows of `step`, in the KV rows after its own."""
+    width, done = tokens.shape[1], step.tokens.shape[1]
+    own = torch.eye(width, dtype=torch.bool, device=tokens.device).expand(len(tokens), -1, -1)
+    return Step(
+        tokens,
+        step.positions[:, :width] + 1,
+        step.prefix,
+        torch.cat([step.visible[:, :width], own], dim=-1),
+        [row + done for row in step.write_index],
+        step.first_slot,
+    )
