@@ -116,7 +116,7 @@ class Drafter:
         if not widths:
             return
         step = self._branch_step([length - 1 for length in lengths], choices, widths[0])
-        rollout = self._rollout(sequences, step, states, widths, preparation.progress)
+        preparation.rollout = rollout = self._rollout(sequences, step, states, widths, preparation.progress)
         for b, (sequence, state, choice) in enumerate(zip(sequences, states, choices, strict=True)):
             state.branches = Branches(rollout, b)
             preparation.caches[sequence].open(choice.outcomes, state.branches.drafted)

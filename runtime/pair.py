@@ -65,7 +65,9 @@ class Pair:
         self._busy = Lock()
         self._closed = False
 
-    def run(self, sequences: list[Sequence], mode: str) -> Iterator[tuple[Sequence, list[int]]]:
+    def run(
+        self, sequences: list[Sequence], mode: str, every_round: bool = True
+    ) -> Iterator[tuple[Sequence, list[int]]]:
         """Generate in one of `MODES`; see `RoundLoop.run`. Raises RequestError while another run is under way."""
         if self._closed:
             raise RequestError("this LLM is closed; make a new one")
@@ -74,7 +76,7 @@ class Pair:
         try:
             loop = self._loop(mode)
             try:
-                yield from loop.run(sequences)
+                yield from loop.run(sequences, every_round)
             finally:
                 self.last_run = loop.metrics
         finally:

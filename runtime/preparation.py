@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence as Sequences
 
 from saguaro.runtime.sequence import Sequence
-from saguaro.runtime.sessions.rollout import Progress
+from saguaro.runtime.sessions.rollout import Progress, Rollout
 from saguaro.runtime.speculation import SpeculationCache
 
 
@@ -17,3 +17,4 @@ class Preparation:
         self.lengths = [len(sequence.tokens) for sequence in sequences]  # their tokens change when the outcome is known
         self.caches = {sequence: SpeculationCache() for sequence in sequences}
         self.progress = Progress(lookahead)
+        self.rollout: Rollout | None = None  # once it is known which branches there are

@@ -14,6 +14,7 @@ from saguaro.runtime.drafter import Drafter
 from saguaro.runtime.metrics import RunMetrics
 from saguaro.runtime.preparation import Preparation
 from saguaro.runtime.sequence import Sequence
+from saguaro.runtime.speculation import depths_worth_waiting_for
 from saguaro.runtime.speculation.cache import Prepared
 from saguaro.runtime.speculation.tree import EMPTY, Outcome
 from saguaro.runtime.timing import Lane
@@ -28,37 +29,49 @@ class RoundLoop:
         self.verifier, self.target, self.target_lane = verifier, target, target_lane
         self.active: list[Sequence] = []
         self.metrics = RunMetrics()
+        self._begin, self._leaving = 0.0, False
 
-    def run(self, sequences: Iterable[Sequence]) -> Iterator[tuple[Sequence, list[int]]]:
-        """Generate for all sequences, several at a time; gives each one's new tokens after every round.
+    def run(
+        self, sequences: Iterable[Sequence], every_round: bool = True
+    ) -> Iterator[tuple[Sequence, list[int]]]:
+        """Generate for all sequences, several at a time; gives each one's new tokens after every round, or, which
+        spares the rounds the way to the caller's thread and back, when one of them ends.
 
         Closing the iterator early, or an exception, leaves the loop ready for the next call.
         """
         waiting, self.metrics = deque(sequences), RunMetrics()
-        begin = perf_counter()
+        self._begin, self._leaving = perf_counter(), False
         try:
             while waiting or self.active:
                 while waiting and len(self.active) < self.verifier.session.max_batch_size:
                     self._admit(waiting.popleft())
-                start = perf_counter()
-                new = self.target.run(self._round)
-                now = perf_counter()
-                self._measure(start, now)
-                for sequence, tokens in zip(self.active, new, strict=True):
-                    sequence.metrics.seconds = now - begin
-                    sequence.metrics.time_to_first_token = sequence.metrics.time_to_first_token or now - begin
-                    yield sequence, tokens
+                yield from zip(list(self.active), self.target.run(self._rounds, every_round), strict=True)
                 for sequence in [s for s in self.active if s.finish_reason]:
                     self._retire(sequence)
         finally:
+            self._leaving = True
             self._wait()
             for sequence in list(self.active):
                 self._retire(sequence)
-            self.metrics.seconds = perf_counter() - begin
+            self.metrics.seconds = perf_counter() - self._begin
+
+    def _rounds(self, once: bool) -> list[list[int]]:
+        """On the target's thread, so that nothing has to be handed over before a verification starts."""
+        given: list[list[int]] = [[] for _ in self.active]
+        while True:
+            start = perf_counter()
+            for tokens, new in zip(given, self._round(), strict=True):
+                tokens += new
+            now = perf_counter()
+            self._measure(start, now)
+            for sequence in self.active:
+                sequence.metrics.seconds = now - self._begin
+                sequence.metrics.time_to_first_token = sequence.metrics.time_to_first_token or now - self._begin
+            if once or self._leaving or any(sequence.finish_reason for sequence in self.active):
+                return given
 
     def _round(self) -> list[list[int]]:
-        """AR: the target alone takes one step. Rounds run on the target's thread, so that nothing has to be handed
-        over before the verification starts."""
+        """AR: the target alone takes one step."""
         outcomes = self._verify()
         return [sequence.accept(outcome) for sequence, outcome in zip(self.active, outcomes, strict=True)]
 
@@ -173,8 +186,8 @@ class SpeculativeLoop(RoundLoop):
 class ConcurrentLoop(SpeculativeLoop):
     """SSD: while the target verifies, the draft prepares a speculation for each likely outcome."""
 
-    anytime = True  # take what is prepared when the outcome is known, once the branches have a few tokens
-    few = 3
+    anytime = True  # when the outcome is known, wait for the draft only as long as that pays
+    tested, accepted = 10, 7  # as if seven of ten tokens had been accepted
 
     def _round(self) -> list[list[int]]:
         self._fall_back()
@@ -183,20 +196,28 @@ class ConcurrentLoop(SpeculativeLoop):
         outcomes = self._verify(lambda: self._prepare(preparation))
         for job in earlier:  # done long since
             job.result()
-        if not self.anytime:
+        if not self.anytime or not self._stop(preparation):
             self._check_draft()
-        elif preparation.progress.drafted < self.few:
-            preparation.progress.stop_after(self.few)
-            self._check_draft()
-        else:
-            preparation.progress.stop_after(preparation.progress.drafted)
         new = []
         for sequence, outcome in zip(self.active, outcomes, strict=True):
             hit = preparation.caches[sequence].get(outcome)
             sequence.metrics.hits += hit is not None
             sequence.metrics.misses += hit is None
+            self.accepted += outcome.node
+            self.tested += min(outcome.node + 1, len(sequence.speculation))
             new.append(self._settle(sequence, outcome, hit))
         return new
+
+    def _stop(self, preparation: Preparation) -> bool:
+        """Stop the draft where it is, or where it is worth waiting for. Gives whether it is there already."""
+        progress, rollout = preparation.progress, preparation.rollout
+        wanted = 1 if rollout else 0  # while it has not begun, drafting for the one outcome that came is as quick
+        if rollout and progress.drafted:
+            rate, verification = self.accepted / self.tested, self.target_lane.named("verification")[-1].seconds
+            wanted = depths_worth_waiting_for(rate, rollout.step_seconds, verification, self.drafter.lookahead)
+        there = progress.drafted >= wanted
+        progress.stop_after(progress.drafted if there else wanted)
+        return there
 
     def _prepare(self, preparation: Preparation) -> None:
         """Start the draft beside the verification."""

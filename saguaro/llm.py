@@ -61,7 +61,7 @@ class LLM:
             RequestError: an empty prompt, or one that does not fit with `max_tokens` into the engine's length.
         """
         requests = self._requests(as_prompts(prompts), sampling_params)
-        for _ in self._run(requests, mode):
+        for _ in self._run(requests, mode, every_round=False):
             pass
         return [request.output() for request in requests]
 
@@ -101,9 +101,12 @@ class LLM:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _run(self, requests: list[_Request], mode: str | None) -> Iterator[tuple[Generation, list[int]]]:
+    def _run(
+        self, requests: list[_Request], mode: str | None, every_round: bool = True
+    ) -> Iterator[tuple[Generation, list[int]]]:
         completions = {c.sequence: c for request in requests for c in request.completions}
-        for sequence, tokens in self._pair.run(list(completions), check_mode(mode or self.mode)):
+        every_round |= any(sequence.params.stop_strings for sequence in completions)  # they are looked for in between
+        for sequence, tokens in self._pair.run(list(completions), check_mode(mode or self.mode), every_round):
             completions[sequence].add(tokens)
             yield sequence, tokens
 

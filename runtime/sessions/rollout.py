@@ -84,6 +84,12 @@ class Rollout:
         self.progress = progress or Progress(len(widths))
 
     @property
+    def step_seconds(self) -> float:
+        """Of the last depth that is done; 0.0 before."""
+        last = self.progress.drafted - 1
+        return float(self.times[last, 1] - self.times[last, 0]) if last >= 0 else 0.0
+
+    @property
     def candidates(self) -> int:
         return self.tokens.shape[-1]
 

@@ -1,5 +1,6 @@
 """The decoding policy: plain code over token ids and scores. It knows no backend, device or thread."""
 
+from saguaro.runtime.speculation.anytime import depths_worth_waiting_for
 from saguaro.runtime.speculation.cache import Prepared, SpeculationCache
 from saguaro.runtime.speculation.fan_out import geometric_fan_out, uniform_fan_out
 from saguaro.runtime.speculation.outcomes import Choice, Ranked, choose_outcomes
@@ -16,6 +17,7 @@ __all__ = [
     "Speculation",
     "SpeculationCache",
     "choose_outcomes",
+    "depths_worth_waiting_for",
     "geometric_fan_out",
     "outcome_policy",
     "predicted_speedup",

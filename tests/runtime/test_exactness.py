@@ -34,7 +34,7 @@ def sampled(max_tokens: int = 64, count: int = len(PROMPTS)) -> list[SamplingPar
 @pytest.mark.parametrize("temperature", [0.0, 0.8])
 def test_three_modes_give_the_same_tokens(engines: Engines, architecture: str, temperature: float) -> None:
     """20 prompts by 64 tokens, four at a time; they end at different times where an end token comes."""
-    llm = engines.llm(engines.target(architecture))
+    llm = engines.llm(engines.target(architecture), budget=8)  # few enough that some outcomes are not foreseen
     params = sampled() if temperature else [SamplingParams(max_tokens=64, temperature=0)] * 20
     outputs = same_in_all_modes(llm, PROMPTS, params)
     assert len({tuple(tokens) for tokens in token_ids(outputs["ar"])}) == 20
