@@ -14,5 +14,5 @@ def target_rows(max_seq_len: int, lookahead: int) -> int:
 
 
 def draft_rows(max_seq_len: int, lookahead: int, budget: int) -> int:
-    """The sequence, one speculation, K rows for each of the B branches, and the idle rows."""
-    return max_seq_len + lookahead + 2 + lookahead * budget + idle_rows(lookahead)
+    """The sequence, one speculation, K + 1 rows for each of the B branches, and the idle rows."""
+    return max_seq_len + lookahead + 2 + (lookahead + 1) * budget + idle_rows(lookahead)

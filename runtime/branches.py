@@ -9,19 +9,27 @@ from saguaro.runtime.speculation import Ranked
 
 
 class Branches:
-    """Branch i continues outcome i. Its token of depth d is in the KV row `first row + w_0 + ... + w_{d-1} + i`."""
+    """Branch i continues outcome i: depth 0 computes the outcome's bonus token, depth d > 0 the branch's token x_d, and
+    finds x_{d + 1}. Depth K finds nothing to hand over; it leaves the next round nothing to catch up with.
 
-    def __init__(self, rollout: Rollout, place: int):
+    What depth d computes lies in the KV row `first row + w_0 + ... + w_{d-1} + i`.
+    """
+
+    def __init__(self, rollout: Rollout, place: int, lookahead: int):
         """`place`: the sequence's index in the rollout."""
-        self._rollout, self._place = rollout, place
+        self._rollout, self._place, self._lookahead = rollout, place, lookahead
         first = rollout.step.write_index[place]
         self._rows = [first + before for before in accumulate(rollout.widths, initial=0)]
 
     def drafted(self, branch: int) -> list[int]:
-        """The branch's tokens so far."""
-        depths = sum(width > branch for width in self._rollout.widths[: self._rollout.progress.drafted])
+        """The branch's tokens so far, at most K."""
+        depths = min(self.computed(branch), self._lookahead)
         tokens: list[int] = self._rollout.tokens[:depths, self._place, branch, 0].tolist()
         return tokens
+
+    def computed(self, branch: int) -> int:
+        """The depths that are done."""
+        return sum(width > branch for width in self._rollout.widths[: self._rollout.progress.drafted])
 
     def row(self, branch: int, depth: int) -> int:
         return self._rows[depth] + branch

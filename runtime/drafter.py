@@ -12,13 +12,13 @@ from collections.abc import Sequence as Sequences
 from dataclasses import dataclass, field
 
 import numpy as np
-import torch
 
 from saguaro.engine.rows import idle_rows
 from saguaro.runtime.branches import Branches, ranking
 from saguaro.runtime.preparation import Preparation
 from saguaro.runtime.sequence import Sequence
-from saguaro.runtime.sessions.rollout import Noise, Progress, Rollout, roll_out
+from saguaro.runtime.sessions.device_copy import on_device
+from saguaro.runtime.sessions.rollout import Progress, Rollout, roll_out
 from saguaro.runtime.sessions.session import Session, Step
 from saguaro.runtime.speculation import Choice, Outcome, OutcomePolicy, Prepared, Ranked, Speculation
 from saguaro.runtime.verifier import prefill
@@ -74,9 +74,9 @@ class Drafter:
         state.chain, state.ranked = [], []
         if hit and state.branches:
             state.chain = list(hit.speculation.tokens)
-            depths = range(len(state.chain))
+            depths = range(min(len(state.chain) + 1, state.branches.computed(hit.branch)))
             self.session.move_rows(sequence.slot, [state.branches.row(hit.branch, d) for d in depths], bonus_row)
-            state.processed = bonus_row + len(state.chain)
+            state.processed = bonus_row + len(depths)
             state.ranked = [state.branches.ranked(hit.branch, d) for d in depths]
 
     def draft(self, sequences: list[Sequence], wanted: set[Sequence]) -> dict[Sequence, Speculation]:
@@ -89,7 +89,7 @@ class Drafter:
         chains = [[int(row.tokens[0])] for row in last]
         if self.lookahead > 1:
             step = self._step(chains, states)
-            rollout = self._rollout(sequences, step, states, [1] * (self.lookahead - 1))
+            rollout = self._rollout(sequences, step, states, [1] * (self.lookahead - 1), 1)
             roll_out(self.session, rollout)
             for b, (chain, state) in enumerate(zip(chains, states, strict=True)):
                 chain += rollout.tokens[:, b, 0, 0].tolist()
@@ -107,7 +107,8 @@ class Drafter:
         """Draft up to K tokens after each outcome thought likely of the verification under way."""
         sequences, lengths = preparation.sequences, preparation.lengths
         states = [self.states[sequence] for sequence in sequences]
-        self._catch_up(sequences, states, lengths)
+        if any(state.processed < length + len(state.chain) for state, length in zip(states, lengths, strict=True)):
+            self._catch_up(sequences, states, lengths)
         choices = [
             self.policy(sequence).choose(state.ranked, state.chain)
             for sequence, state in zip(sequences, states, strict=True)
@@ -116,9 +117,10 @@ class Drafter:
         if not widths:
             return
         step = self._branch_step([length - 1 for length in lengths], choices, widths[0])
-        preparation.rollout = rollout = self._rollout(sequences, step, states, widths, preparation.progress)
+        rollout = self._rollout(sequences, step, states, widths, self.lookahead + 2, preparation.progress)
+        preparation.rollout = rollout
         for b, (sequence, state, choice) in enumerate(zip(sequences, states, choices, strict=True)):
-            state.branches = Branches(rollout, b)
+            state.branches = Branches(rollout, b, self.lookahead)
             preparation.caches[sequence].open(choice.outcomes, state.branches.drafted)
         roll_out(self.session, rollout)
         self._learn()  # the target is still at work: the time is free
@@ -137,7 +139,7 @@ class Drafter:
         visible[:, :, :first] = np.arange(first) <= after[:, :, None]  # the bonus token and the chain up to `node`
         visible[:, range(width), range(first, first + width)] = True  # itself
         positions = np.array(bonus_rows)[:, None] + after + 1
-        tensors = [self._here(array) for array in (pairs[:, :, 1], positions, visible)]
+        tensors = [on_device(array, self.session.device) for array in (pairs[:, :, 1], positions, visible)]
         return Step(tensors[0], tensors[1], bonus_rows, tensors[2], [row + first for row in bonus_rows])
 
     def _catch_up(
@@ -154,7 +156,7 @@ class Drafter:
             pending.append(known)
         width = max(map(len, pending))
         ids = [tokens + [0] * (width - len(tokens)) for tokens in pending]
-        rollout = self._rollout(sequences, self._step(ids, states), states, [width])
+        rollout = self._rollout(sequences, self._step(ids, states), states, [width], width)
         roll_out(self.session, rollout)
         last = []
         for b, (state, tokens, length) in enumerate(zip(states, pending, lengths, strict=True)):
@@ -172,7 +174,8 @@ class Drafter:
         write = [state.processed if state else self.session.rows - idle_rows(self.lookahead) for state in states]
         positions = np.array(prefix)[:, None] + np.arange(width)
         causal = np.tile(np.tri(width, dtype=bool), (len(ids), 1, 1))
-        return Step(self._here(np.array(ids)), self._here(positions), prefix, self._here(causal), write)
+        tensors = [on_device(array, self.session.device) for array in (np.array(ids), positions, causal)]
+        return Step(tensors[0], tensors[1], prefix, tensors[2], write)
 
     def _rollout(
         self,
@@ -180,21 +183,17 @@ class Drafter:
         step: Step,
         states: Sequences[DraftState | None],
         widths: list[int],
+        span: int,
         progress: Progress | None = None,
     ) -> Rollout:
-        """The rollout of `step` with each sequence's noise."""
+        """The rollout of `step` with each sequence's noise; `span`: positions that it reaches beyond the prefix."""
         noises = [sequence.noise(self.target_vocab_size, self.session.device) for sequence in sequences]
-        rows: list[Noise | None] = [None] * len(states)
-        if any(noises):
-            for b, positions in enumerate(step.positions.tolist()):
-                noise = noises[b]
-                if noise and states[b]:
-                    rows[b] = noise.reach(min(positions) + 1, max(positions) + len(widths))
+        rows = [
+            noise.reach(first + 1, first + span + len(widths) - 1) if noise and state else None
+            for noise, state, first in zip(noises, states, step.prefix, strict=True)
+        ]
         candidates = min(self.vocab_size, *(self.policy(sequence).candidates() for sequence in sequences))
         return Rollout(step, rows, widths, candidates=candidates, vocab_size=self.vocab_size, progress=progress)
-
-    def _here(self, array: np.ndarray) -> torch.Tensor:
-        return torch.from_numpy(array).to(self.session.device)
 
     def _known(self, tokens: list[int]) -> list[int]:
         """A padding token of the target's vocabulary that the draft has no row for stands as token 0."""

@@ -16,5 +16,5 @@ class Preparation:
         self.sequences = list(sequences)
         self.lengths = [len(sequence.tokens) for sequence in sequences]  # their tokens change when the outcome is known
         self.caches = {sequence: SpeculationCache() for sequence in sequences}
-        self.progress = Progress(lookahead)
+        self.progress = Progress(lookahead + 1)  # the last depth is for the next round: see `Branches`
         self.rollout: Rollout | None = None  # once it is known which branches there are

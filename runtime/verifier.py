@@ -11,6 +11,7 @@ import torch
 from saguaro.plugins import tree_accept
 from saguaro.plugins.tree_accept.reference import walk
 from saguaro.runtime.sequence import Sequence
+from saguaro.runtime.sessions.device_copy import on_device
 from saguaro.runtime.sessions.rollout import RollingSession, Rollout, rolls_out
 from saguaro.runtime.sessions.session import Session, Step
 from saguaro.runtime.speculation.tree import Outcome, Speculation
@@ -48,12 +49,12 @@ class Verifier:
         for row, sequence in zip(tokens, sequences, strict=True):
             row[0] = sequence.tokens[-1]
             row[1 : len(sequence.speculation) + 1] = sequence.speculation.tokens
-        ids, positions = torch.from_numpy(np.maximum(tokens, 0)), torch.from_numpy(depths + np.array(prefix)[:, None])
-        step = Step(ids.to(device), positions.to(device), prefix, visible, prefix)
+        ids, positions = np.maximum(tokens, 0), depths + np.array(prefix)[:, None]
+        step = Step(on_device(ids, device), on_device(positions, device), prefix, visible, prefix)
         if rolls_out(self.session) and all(sequence.logprobs is None and is_plain(sequence) for sequence in sequences):
             walks = self._walk_samples(self.session, sequences, step, meanwhile)
         else:
-            walks = self._walk_logits(sequences, step, torch.from_numpy(tokens).to(device), parents, meanwhile)
+            walks = self._walk_logits(sequences, step, on_device(tokens, device), parents, meanwhile)
         for b, (path, _) in enumerate(walks):
             if path:  # a chain's rows lie in place already; a tree's accepted path is brought together
                 self.session.move_rows(b, [prefix[b] + node for node in path], prefix[b] + 1)
@@ -104,10 +105,8 @@ class Verifier:
             [p.top_p for p in params],
             [p.min_p for p in params],
         )
-        walks = [
-            (nodes[:count], last)
-            for nodes, count, last in zip(path.tolist(), length.tolist(), bonus.tolist(), strict=True)
-        ]
+        found = torch.cat([length.unsqueeze(1), bonus.unsqueeze(1), path], dim=1).tolist()  # all that is waited for
+        walks = [(row[2 : 2 + row[0]], row[1]) for row in found]
         for b, (sequence, (accepted, last)) in enumerate(zip(sequences, walks, strict=True)):
             if sequence.logprobs is not None:
                 sequence.logprobs += _logprobs(logits[b], [0, *accepted], sequence, last)

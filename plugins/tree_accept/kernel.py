@@ -229,7 +229,9 @@ def device_arguments(device, batch, seed, position, temperature, top_k, top_p, m
             value = (value + (1 << 63)) % (1 << 64) - (1 << 63)
         elif not isinstance(value, torch.Tensor | int | float) and dtype == torch.int64:
             value = [(int(v) + (1 << 63)) % (1 << 64) - (1 << 63) for v in value]
-        value = torch.as_tensor(value, dtype=dtype, device=device)
+        if not isinstance(value, torch.Tensor):  # queued from pinned memory: the host does not wait for the device
+            value = torch.tensor(value, dtype=dtype, pin_memory=device.type == "cuda")
+        value = value.to(device=device, dtype=dtype, non_blocking=True)
         value = value.expand(batch) if value.dim() == 0 else value
         if value.shape != (batch,):
             raise ValueError(f"{name} must hold one value for each of the {batch} sequences, got {list(value.shape)}")

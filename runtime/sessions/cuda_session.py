@@ -19,8 +19,9 @@ import torch
 
 from saguaro.models.config import ModelConfig
 from saguaro.models.tree_operations import HEAD_SIZES, TREE_ROWS, TreeModel, pack_rows, padded_head_size
+from saguaro.runtime.sessions.device_copy import on_device
 from saguaro.runtime.sessions.masks import dense_mask
-from saguaro.runtime.sessions.row_moves import move_rows, on_device
+from saguaro.runtime.sessions.row_moves import move_rows
 from saguaro.runtime.sessions.session import Step
 
 CAPTURE_AT = 2  # uses of a shape: rounds repeat theirs, prompts seldom do

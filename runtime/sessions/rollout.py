@@ -10,6 +10,7 @@ from typing import Protocol, TypeGuard
 import numpy as np
 import torch
 
+from saguaro.runtime.sessions.device_copy import OnHost
 from saguaro.runtime.sessions.session import Session, Step
 
 
@@ -113,28 +114,46 @@ def roll_out(session: Session, rollout: Rollout) -> None:
 
 
 def roll_out_stepwise(session: Session, rollout: Rollout) -> None:
-    """With one call of the session for each depth."""
+    """With one call of the session for each depth. On a GPU the next is queued before this one's tokens are read."""
     step, progress = rollout.step, rollout.progress
     if rollout.meanwhile:
         rollout.meanwhile()
-    for depth, width in enumerate(rollout.widths):
+    unread: tuple[int, float, OnHost] | None = None
+    for depth in range(len(rollout.widths)):
         if depth >= progress.wanted:
             break
-        if depth:
-            best = torch.from_numpy(rollout.tokens[depth - 1, :, :width, 0].copy()).to(session.device)
-            step = next_step(step, best)
         start = perf_counter()
-        logits = session.forward(step)[..., : rollout.vocab_size]
-        rollout.times[depth] = start, perf_counter()
-        for b, noise in enumerate(rollout.noise):
-            scores = logits[b]
-            if noise:
-                rows = noise.rows[step.positions[b] + 1 - noise.first, : rollout.vocab_size]
-                scores = rows + scores * noise.scale
-            best_scores, best_tokens = scores.topk(rollout.candidates, dim=-1)
-            rollout.tokens[depth, b, :width] = best_tokens.cpu().numpy()
-            rollout.scores[depth, b, :width] = best_scores.cpu().numpy()
-        progress.drafted = depth + 1
+        scores, tokens = _best(session.forward(step), step, rollout)
+        if unread:
+            _note(rollout, *unread)
+        unread = (depth, start, OnHost(tokens, scores))
+        if not unread[2].on_its_way:
+            _note(rollout, *unread)
+            unread = None
+        if depth + 1 < len(rollout.widths):
+            step = next_step(step, tokens[:, : rollout.widths[depth + 1], 0])
+    if unread:
+        _note(rollout, *unread)
+
+
+def _best(logits: torch.Tensor, step: Step, rollout: Rollout) -> tuple[torch.Tensor, torch.Tensor]:
+    """The candidates' scores and tokens, `[n, w, candidates]` each."""
+    scores = logits[..., : rollout.vocab_size]
+    if any(rollout.noise):
+        perturbed = []
+        for row, positions, noise in zip(scores, step.positions, rollout.noise, strict=True):
+            own = noise.rows[positions + 1 - noise.first, : rollout.vocab_size] + row * noise.scale if noise else row
+            perturbed.append(own)
+        scores = torch.stack(perturbed)
+    best = scores.topk(rollout.candidates, dim=-1)
+    return best.values, best.indices
+
+
+def _note(rollout: Rollout, depth: int, start: float, found: OnHost) -> None:
+    width = rollout.widths[depth]
+    rollout.tokens[depth, :, :width], rollout.scores[depth, :, :width] = found.get()
+    rollout.times[depth] = start, perf_counter()
+    rollout.progress.drafted = depth + 1
 
 
 def next_step(step: Step, tokens: torch.Tensor) -> Step:

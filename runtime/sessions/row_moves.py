@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from saguaro.plugins import kv_compact
+from saguaro.runtime.sessions.device_copy import on_device
 
 MOST_MOVED = 512  # rows that one kv_compact moves
 
@@ -24,11 +25,3 @@ def move_rows(cache: torch.Tensor, slot: int, sources: list[int], target: int) -
     else:  # from rows before the target, which kv_compact does not count
         rows = cache[:, slot]
         rows[:, :, target : target + len(sources)] = rows.index_select(2, on_device(sources, device))
-
-
-def on_device(
-    values: list[int] | list[list[int]], device: torch.device, dtype: torch.dtype = torch.int64
-) -> torch.Tensor:
-    """The host's numbers on `device`; a GPU's copy is queued from pinned memory, which torch keeps until it is done."""
-    host = torch.tensor(values, dtype=dtype, pin_memory=device.type == "cuda")
-    return host.to(device, non_blocking=True)

@@ -23,8 +23,9 @@ from saguaro.errors import ConfigError, EngineError
 from saguaro.models.config import ModelConfig
 from saguaro.models.tree_operations import pack_rows
 from saguaro.models.weights import engine_weights
+from saguaro.runtime.sessions.device_copy import on_device
 from saguaro.runtime.sessions.masks import check_step, dense_mask
-from saguaro.runtime.sessions.row_moves import move_rows, on_device
+from saguaro.runtime.sessions.row_moves import move_rows
 from saguaro.runtime.sessions.session import Step
 from saguaro.runtime.sessions.tensorrt_plan import load_plan
 

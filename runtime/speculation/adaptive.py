@@ -22,6 +22,7 @@ GAPS = (0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 7.0, 10.0)  # e
 RANKS = (0, 1, 2, 3, 5, 8, 12)  # first ranks of groups: 0 is the draft's own choice
 GAP_EDGES = np.array(GAPS, dtype=np.float32)
 RANK_GROUPS = np.searchsorted(RANKS, np.arange(4096), side="right") - 1
+LIKELY = 0.1  # the chance that an outcome must have for its last token to be computed in advance
 PRIOR_WEIGHT = 4.0  # how many observations the prior is worth
 
 
@@ -55,8 +56,8 @@ class AdaptivePolicy:
         nodes, bonuses = best // tokens.shape[1], tokens.ravel()[best]
         outcomes = list(map(Outcome, nodes.tolist(), bonuses.tolist()))
         used = np.multiply.outer((self.accepted / self.tested) ** np.arange(1, self.lookahead + 1), chances)
-        widths = (used >= self.worth).sum(1).tolist()
-        return Choice(outcomes, [len(outcomes), *widths[1:]])
+        widths = [len(outcomes), *(used[1:] >= self.worth).sum(1).tolist()]
+        return Choice(outcomes, [*widths, min(widths[-1], int((chances >= LIKELY).sum()))])
 
     def learn(self, ranked: Sequence[Ranked], speculated: Sequence[int], outcome: Outcome) -> None:
         self.accepted += outcome.node

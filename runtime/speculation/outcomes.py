@@ -18,8 +18,8 @@ class Ranked(NamedTuple):
 
 
 class Choice(NamedTuple):
-    """The outcomes to prepare, and of how many of them, the first ones, each depth drafts a token: `widths[0]` of all,
-    `widths[d]` a (d + 1)-th token."""
+    """The outcomes to prepare, and for how many of them, the first ones, each of the depths 0..K is computed: depth d
+    drafts a (d + 1)-th token, depth K computes the K-th, so that the next round need not."""
 
     outcomes: list[Outcome]
     widths: list[int]

@@ -49,7 +49,7 @@ class FixedFanOut:
     def choose(self, ranked: Sequence[Ranked], speculated: Sequence[int]) -> Choice:
         tokens = [[int(token) for token in candidates.tokens] for candidates in ranked]
         outcomes = choose_outcomes(tokens, speculated, self.fan_out(len(speculated)))
-        return Choice(outcomes, [len(outcomes)] * self.lookahead)
+        return Choice(outcomes, [len(outcomes)] * self.lookahead + [0])
 
     def learn(self, ranked: Sequence[Ranked], speculated: Sequence[int], outcome: Outcome) -> None:
         self.accepted += outcome.node

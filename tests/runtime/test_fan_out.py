@@ -105,7 +105,7 @@ def test_every_policy_keeps_to_the_rules(kind: str | list[int]) -> None:
         ]
         chain = [row.tokens[0] if dice.random() < 0.8 else dice.randrange(30) for row in ranked[:lookahead]]
         outcomes, widths = policy.choose(ranked, chain)
-        assert len(widths) == lookahead
+        assert len(widths) == lookahead + 1
         assert widths[0] == len(outcomes)
         assert widths == sorted(widths, reverse=True)
         assert 1 <= len(outcomes) <= budget
