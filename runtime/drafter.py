@@ -85,17 +85,21 @@ class Drafter:
         for state in states:
             if state:
                 state.chain, state.ranked = [], []
-        last = self._catch_up(sequences, states, [len(sequence.tokens) for sequence in sequences])
-        chains = [[int(row.tokens[0])] for row in last]
-        if self.lookahead > 1:
-            step = self._step(chains, states)
-            rollout = self._rollout(sequences, step, states, [1] * (self.lookahead - 1), 1)
+        lengths = [len(sequence.tokens) for sequence in sequences]
+        chains: list[list[int]] = [[] for _ in sequences]
+        first = self._pending(sequences, states, lengths)
+        if max(map(len, first)) > 1:  # else what is to be caught up with is the first step of the chain
+            first = chains = [[int(row.tokens[0])] for row in self._catch_up(sequences, states, lengths)]
+        depths = self.lookahead - len(chains[0])
+        if depths:
+            step = self._step([tokens or [0] for tokens in first], states)
+            rollout = self._rollout(sequences, step, states, [1] * depths, 1)
             roll_out(self.session, rollout)
             for b, (chain, state) in enumerate(zip(chains, states, strict=True)):
                 chain += rollout.tokens[:, b, 0, 0].tolist()
                 if state:
-                    state.ranked += [ranking(rollout, depth, b, 0) for depth in range(self.lookahead - 1)]
-                    state.processed += self.lookahead - 1
+                    state.ranked += [ranking(rollout, depth, b, 0) for depth in range(depths)]
+                    state.processed += depths
         drafted = {}
         for sequence, state, chain in zip(sequences, states, chains, strict=True):
             if state:
@@ -142,11 +146,10 @@ class Drafter:
         tensors = [on_device(array, self.session.device) for array in (pairs[:, :, 1], positions, visible)]
         return Step(tensors[0], tensors[1], bonus_rows, tensors[2], [row + first for row in bonus_rows])
 
-    def _catch_up(
+    def _pending(
         self, sequences: list[Sequence], states: Sequences[DraftState | None], lengths: list[int]
-    ) -> list[Ranked]:
-        """Process what has no KV row yet, of each sequence's first `lengths` tokens and of the chain. Gives each one's
-        candidates after the last of it."""
+    ) -> list[list[int]]:
+        """What has no KV row yet, of each sequence's first `lengths` tokens and of the chain."""
         pending: list[list[int]] = []
         for sequence, state, length in zip(sequences, states, lengths, strict=True):
             known: list[int] = []
@@ -154,6 +157,13 @@ class Drafter:
                 ahead = max(0, state.processed - length)
                 known = self._known(sequence.tokens[state.processed : length] + state.chain[ahead:])
             pending.append(known)
+        return pending
+
+    def _catch_up(
+        self, sequences: list[Sequence], states: Sequences[DraftState | None], lengths: list[int]
+    ) -> list[Ranked]:
+        """Process what is pending, and give each sequence's candidates after the last of it."""
+        pending = self._pending(sequences, states, lengths)
         width = max(map(len, pending))
         ids = [tokens + [0] * (width - len(tokens)) for tokens in pending]
         rollout = self._rollout(sequences, self._step(ids, states), states, [width], width)

@@ -12,7 +12,7 @@ import torch
 def on_device(values: np.ndarray | Sequence[Any], device: torch.device) -> torch.Tensor:
     """The host's numbers on `device`; a GPU's copy is queued from pinned memory, which torch keeps until it is done."""
     host = torch.from_numpy(np.asarray(values))
-    return host.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else host.to(device)
+    return host.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else host
 
 
 class OnHost:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 
@@ -96,10 +97,10 @@ class TensorRTSession:
         self._choose_profile(tokens, stream)
         self._bind("input_ids", step.tokens.to(self.device).contiguous())
         self._bind("position_ids", step.positions.to(self.device).contiguous())
-        self._bind("write_index", on_device(step.write_index, self.device, torch.int32))
+        self._bind("write_index", on_device(np.array(step.write_index, dtype=np.int32), self.device))
         if "ancestors" in self._names:
             self._bind("ancestors", pack_rows(step.visible.to(self.device)))
-            self._bind("prefix_length", on_device(step.prefix, self.device, torch.int32))
+            self._bind("prefix_length", on_device(np.array(step.prefix, dtype=np.int32), self.device))
         else:
             self._bind("attention_mask", full_mask(step, self.rows).to(self.device).contiguous())
         if self._bound != (self._profile, step.first_slot, count):

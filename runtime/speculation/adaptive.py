@@ -29,7 +29,7 @@ PRIOR_WEIGHT = 4.0  # how many observations the prior is worth
 class AdaptivePolicy:
     """Statistics and choices for requests of one kind of score (greedy, or perturbed by noise)."""
 
-    worth = 0.04  # the chance of being used that a drafted token must have
+    worth = 0.02  # the chance of being used that a drafted token must have
 
     def __init__(self, budget: int, lookahead: int):
         self.budget, self.lookahead = budget, lookahead

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -13,8 +14,11 @@ from saguaro.builder.torch_engine import can_compile
 from saguaro.engine.directory import MANIFEST, open_engine_directory
 from saguaro.engine.manifest import digest
 from saguaro.errors import EngineError
+from saguaro.plugins import perturbed_scores
 from saguaro.runtime.load import load_session
+from saguaro.runtime.noise import RequestNoise
 from saguaro.runtime.rounds import ConcurrentLoop
+from saguaro.runtime.sessions.rollout import Noise, Rollout, roll_out_stepwise, rolls_out
 from saguaro.runtime.sessions.session import Session, Step
 from tests.support.checkpoints import make_checkpoint, noisy_copy
 
@@ -59,6 +63,70 @@ def test_numbers(engines: tuple[Path, Path, str]) -> None:
             scale = float(expected.abs().max())
             error = float((ours_logits - expected).abs().max())
             assert error < (1e-4 if precision == "fp32" else 0.05 * scale)
+
+
+def rollouts(session: Session, greedy: bool) -> tuple[Rollout, Rollout]:
+    """The same one twice: two sequences, three branches of a chain of two tokens, fewer at later depths."""
+    torch.manual_seed(3)
+    for b, length in enumerate((9, 5)):  # what the branches see
+        tokens = torch.randint(1, 300, (1, length))
+        positions = torch.arange(length).unsqueeze(0)
+        visible = torch.ones(length, length, dtype=torch.bool).tril().unsqueeze(0)
+        session.forward(Step(tokens, positions, [0], visible, [0], first_slot=b))
+    chain = torch.tensor([[True, False], [True, True], [True, True]])
+    visible = torch.cat([chain, torch.eye(3, dtype=torch.bool)], dim=1).expand(2, -1, -1)
+    positions = torch.tensor([[8, 9, 9], [4, 5, 5]])
+    step = Step(torch.randint(1, 300, (2, 3)), positions, [7, 3], visible, [9, 5])
+    noise = [None if greedy else Noise(torch.randn(12, 400), first, 1.25) for first in (8, 4)]
+    one, two = (Rollout(step, noise, [3, 2, 2, 1], candidates=5, vocab_size=317) for _ in range(2))
+    return one, two
+
+
+@pytest.mark.parametrize("greedy", [True, False])
+def test_the_native_rollout_is_the_stepwise_one(engines: tuple[Path, Path, str], greedy: bool) -> None:
+    compiled, _, precision = engines
+    with torch.inference_mode():
+        session = target(compiled)
+        assert rolls_out(session)
+        native, stepwise = rollouts(session, greedy)
+        session.roll_out(native)
+        roll_out_stepwise(session, stepwise)
+    assert native.progress.drafted == stepwise.progress.drafted == 4
+    for depth, width in enumerate(native.widths):
+        ours, expected = native.tokens[depth, :, :width], stepwise.tokens[depth, :, :width]
+        assert (ours == expected).all()
+        scores = stepwise.scores[depth, :, :width]
+        assert abs(native.scores[depth, :, :width] - scores).max() < (1e-4 if precision == "fp32" else 0.05)
+    assert (native.times[:, 1] > native.times[:, 0]).all()
+
+
+def test_a_rollout_stops_when_told(engines: tuple[Path, Path, str]) -> None:
+    with torch.inference_mode():
+        session = target(engines[0])
+        assert rolls_out(session)
+        rollout, _ = rollouts(session, greedy=True)
+        rollout.progress.stop_after(2)
+        session.roll_out(rollout)
+    assert rollout.progress.drafted == 2
+    assert not rollout.tokens[2:].any()
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.7])
+def test_native_samples_are_those_of_tree_accept(engines: tuple[Path, Path, str], temperature: float) -> None:
+    """To the bit of their perturbed scores, so that a request's tokens do not depend on which of the two drew them."""
+    with torch.inference_mode():
+        session, tokens = target(engines[0]), list(range(20, 60))
+        assert rolls_out(session)
+        logits = session.forward(causal(tokens, 0))
+        positions = torch.arange(1, 41).unsqueeze(0)
+        scores = perturbed_scores(logits, [77], positions, temperature)
+        noise = RequestNoise(77, temperature, session.vocab_size, session.device).reach(1, 40) if temperature else None
+        rollout = Rollout(causal(tokens, 0), [noise], [40], candidates=3, vocab_size=session.vocab_size)
+        session.roll_out(rollout)
+    expected, found = scores[0].numpy(), rollout.tokens[0, 0]
+    assert (found[:, 0] == expected.argmax(-1)).all()
+    assert (rollout.scores[0, 0] == scores[0].topk(3, dim=-1).values.numpy()).all()
+    assert (np.take_along_axis(expected, found, axis=-1) == rollout.scores[0, 0]).all()  # in bf16 there are ties
 
 
 def test_same_tokens_and_same_proposals_in_every_mode(
