@@ -47,11 +47,18 @@ class Drafter:
         policy: Callable[[Sequence], OutcomePolicy],
         chunk: int,
         vocab_size: int,
+        taper: bool,
     ):
-        """`policy` gives the outcome policy for a sequence; `vocab_size` is the target's, which may differ from
-        the draft's by padding."""
+        """
+        Args:
+            policy: gives the outcome policy for a sequence.
+            chunk: most prompt tokens in one forward pass.
+            vocab_size: the target's, which may differ from the draft's by padding.
+            taper: whether unlikely outcomes get shorter speculations. For a CPU, where every row costs; on a GPU a few
+                rows more cost nothing, while every other shape would be a graph of its own.
+        """
         self.session, self.lookahead = session, lookahead
-        self.policy, self.chunk = policy, chunk
+        self.policy, self.chunk, self.taper = policy, chunk, taper
         self.target_vocab_size, self.vocab_size = vocab_size, min(vocab_size, session.vocab_size)
         self.states: dict[Sequence, DraftState] = {}
         self._unlearned: list[tuple[Sequence, list[Ranked], list[int], Outcome]] = []
@@ -120,6 +127,8 @@ class Drafter:
         widths = [max(row) for row in zip(*(choice.widths for choice in choices), strict=True) if max(row)]
         if not widths:
             return
+        if not self.taper:
+            widths = [widths[0]] * self.lookahead
         step = self._branch_step([length - 1 for length in lengths], choices, widths[0])
         rollout = self._rollout(sequences, step, states, widths, self.lookahead + 2, preparation.progress)
         preparation.rollout = rollout

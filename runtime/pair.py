@@ -102,6 +102,7 @@ class Pair:
                 policy=lambda sequence: self._policies[sequence.params.temperature == 0],
                 chunk=self._chunk,
                 vocab_size=target.session.vocab_size,
+                taper=self._draft.session.device.type == "cpu",
             )
         kind = ConcurrentLoop if mode == "ssd" else SpeculativeLoop
         draft = self._draft

@@ -102,7 +102,8 @@ def serial(prompt: list[int], count: int) -> list[int]:
 
 @contextmanager
 def scripted_loop(
-    mode: str, ranking: Ranking, *, lookahead: int, budget: int = 8, slots: int = 3, chunk: int = 4
+    mode: str, ranking: Ranking, *, lookahead: int, budget: int = 8, slots: int = 3, chunk: int = 4,
+    taper: bool = True,
 ) -> Iterator[tuple[RoundLoop, ScriptedSession, ScriptedSession]]:
     """A round loop of a mode over a scripted target and a draft of that `ranking`."""
     target = ScriptedSession(target_ranking, target_rows(LENGTH, lookahead), slots)
@@ -110,7 +111,7 @@ def scripted_loop(
     workers = [Worker(name, CPU, 1) for name in ("target", "draft")]
     verifier, policy = Verifier(target, chunk), outcome_policy("adaptive", budget, lookahead)
     drafter = Drafter(
-        draft, lookahead=lookahead, policy=lambda _: policy, chunk=chunk, vocab_size=VOCABULARY
+        draft, lookahead=lookahead, policy=lambda _: policy, chunk=chunk, vocab_size=VOCABULARY, taper=taper
     )
     try:
         if mode == "ar":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from saguaro.runtime.sequence import Sequence
+from saguaro.runtime.speculation.adaptive import AdaptivePolicy
 from tests.runtime.scripted import (
     LENGTH,
     draft_ranking,
@@ -155,3 +156,17 @@ def test_the_scripted_session_notices_a_wrong_mask() -> None:
 
         with pytest.raises(AssertionError):
             generate()
+
+
+@pytest.mark.parametrize(("taper", "drafted"), [(True, 1), (False, 4)])
+def test_outcomes_that_are_worth_little_get_little(
+    monkeypatch: pytest.MonkeyPatch, taper: bool, drafted: int
+) -> None:
+    """Where rows cost, a second token that is surely not worth drafting is not drafted; tokens are the same."""
+    monkeypatch.setattr(AdaptivePolicy, "worth", 2.0)
+    done = sequence(PROMPT, 24)
+    with scripted_loop("ssd", target_ranking, lookahead=4, taper=taper) as (loop, _, _):
+        assert [tokens for _, tokens in loop.run([done])]
+    expect([done])
+    assert done.metrics.fallbacks == 1
+    assert done.metrics.drafted == 4 + drafted * (done.metrics.rounds - 1)
