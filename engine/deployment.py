@@ -129,7 +129,7 @@ class Speculation(Section):
         description="one of adaptive, geometric, uniform, or a list of lookahead + 1 integers",
     )
     verification: Literal["coupled"] = Field(default="coupled", description="coupled")
-    fallback: Literal["auto", "draft"] = Field(default="auto", description="one of auto, draft")
+    fallback: Literal["auto", "draft", "ngram"] = Field(default="auto", description="one of auto, draft, ngram")
 
     @field_validator("fan_out", mode="before")
     @classmethod

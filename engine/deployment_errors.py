@@ -15,7 +15,6 @@ from pydantic_core import PydanticCustomError
 UNAVAILABLE = {
     ("build", "backend"): ("tensorrt-llm",),
     ("speculation", "verification"): ("rejection",),
-    ("speculation", "fallback"): ("ngram",),
 }
 
 _SHORT = reprlib.Repr()

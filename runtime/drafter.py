@@ -86,6 +86,11 @@ class Drafter:
             state.processed = bonus_row + len(depths)
             state.ranked = [state.branches.ranked(hit.branch, d) for d in depths]
 
+    def take(self, sequence: Sequence, chain: list[int]) -> None:
+        """The target verifies a chain that was not drafted here."""
+        state = self.states[sequence]
+        state.chain, state.ranked = chain, []
+
     def draft(self, sequences: list[Sequence], wanted: set[Sequence]) -> dict[Sequence, Speculation]:
         """Speculate just in time for the `wanted` ones: a chain of K tokens after each one's last token."""
         states = [self.states[sequence] if sequence in wanted else None for sequence in sequences]

@@ -14,7 +14,7 @@ from saguaro.runtime.metrics import RunMetrics
 from saguaro.runtime.rounds import ConcurrentLoop, RoundLoop, SpeculativeLoop
 from saguaro.runtime.sequence import Sequence
 from saguaro.runtime.sessions.session import Session
-from saguaro.runtime.speculation import outcome_policy
+from saguaro.runtime.speculation import NgramIndex, outcome_policy
 from saguaro.runtime.timing import Lane, timed
 from saguaro.runtime.verifier import Verifier
 from saguaro.runtime.worker import Worker
@@ -75,6 +75,9 @@ class Pair:
             raise RequestError("this LLM is generating already; let that end, or give it all prompts in one call")
         try:
             loop = self._loop(mode)
+            if mode != "ar" and self._speculation["fallback"] == "ngram":
+                for sequence in sequences:
+                    sequence.ngrams = NgramIndex(sequence.tokens)
             try:
                 yield from loop.run(sequences, every_round)
             finally:

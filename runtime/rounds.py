@@ -16,7 +16,7 @@ from saguaro.runtime.preparation import Preparation
 from saguaro.runtime.sequence import Sequence
 from saguaro.runtime.speculation import depths_worth_waiting_for
 from saguaro.runtime.speculation.cache import Prepared
-from saguaro.runtime.speculation.tree import EMPTY, Outcome
+from saguaro.runtime.speculation.tree import EMPTY, Outcome, Speculation
 from saguaro.runtime.timing import Lane
 from saguaro.runtime.verifier import Verifier
 from saguaro.runtime.worker import Job, Worker
@@ -127,10 +127,19 @@ class SpeculativeLoop(RoundLoop):
         return [self._settle(sequence, outcome, None) for sequence, outcome in zip(self.active, outcomes, strict=True)]
 
     def _fall_back(self) -> None:
-        """Draft just in time for the sequences that have nothing to verify; the target waits."""
+        """For the sequences that have nothing to verify: look a continuation up, or draft one just in time, for which
+        the target waits."""
         wanted = {sequence for sequence in self.active if not sequence.speculation}
+        looked_up = {sequence for sequence in wanted if sequence.ngrams is not None}
         if wanted:
             self._follow()
+        for sequence in looked_up:
+            chain = sequence.ngrams.propose(self.drafter.lookahead) if sequence.ngrams is not None else []
+            sequence.speculation, sequence.from_cache = Speculation.chain(chain), False
+            sequence.metrics.fallbacks += bool(chain)
+            self._draft_jobs.append(self.draft.submit(self.drafter.take, sequence, chain))
+        wanted -= looked_up
+        if wanted:
             drafted = self.draft.run(self.draft_lane.call, "fallback", self.drafter.draft, self.active, wanted)
             for sequence, speculation in drafted.items():
                 sequence.speculation, sequence.from_cache = speculation, False

@@ -9,6 +9,7 @@ import torch
 from saguaro.runtime.metrics import RequestMetrics
 from saguaro.runtime.noise import RequestNoise
 from saguaro.runtime.sampling_params import SamplingParams
+from saguaro.runtime.speculation.ngram import NgramIndex
 from saguaro.runtime.speculation.tree import EMPTY, Outcome, Speculation
 
 
@@ -25,6 +26,7 @@ class Sequence:
     prompt_length: int = field(init=False)
     metrics: RequestMetrics = field(default_factory=RequestMetrics)
     speculation: Speculation = EMPTY  # what the target verifies next
+    ngrams: NgramIndex | None = None  # of `tokens`, where the fallback looks continuations up
     from_cache: bool = False  # whether the speculation was prepared
     finish_reason: str | None = None
     logprobs: list[dict[int, float]] | None = None
@@ -74,5 +76,7 @@ class Sequence:
         if self.finish_reason is None and len(new) == room:
             self.finish_reason = "length"
         self.tokens += new
+        if self.ngrams is not None:
+            self.ngrams.extend(new)
         self.metrics.count_round(len(self.speculation), min(len(path), len(new)), len(new), self.from_cache)
         return new

@@ -223,6 +223,7 @@ def walk_kernel(
 
 def device_arguments(device, batch, seed, position, temperature, top_k, top_p, min_p) -> tuple:
     """The per-sequence arguments as vectors [B] on the device; those there already are not copied."""
+    device = torch.device(device)
 
     def vector(value, dtype, name):
         if isinstance(value, int) and dtype == torch.int64:

@@ -194,7 +194,7 @@ BAD = [
     # not in this release
     ("build: {backend: tensorrt-llm}", ["'tensorrt-llm' is not available in this release"]),
     ("speculation: {verification: rejection}", ["'rejection' is not available in this release", "coupled"]),
-    ("speculation: {fallback: ngram}", ["'ngram' is not available in this release", "draft"]),
+    ("speculation: {fallback: medusa}", ["speculation.fallback is 'medusa'", "ngram"]),
     # the environment
     ("x: ${SAGUARO_UNSET}", ["line 3", "SAGUARO_UNSET is not set"]),
     ("x: '${1}'", ["line 3", "${NAME}"]),
