@@ -214,7 +214,7 @@ def test_rounds_give_the_tokens_of_the_dense_session(tmp_path: Path) -> None:
     with torch.inference_mode(False):
         target = make_checkpoint(tmp_path / "target")
         draft = noisy_copy(target, tmp_path / "draft", 0.03)
-    speculation = {"lookahead": 4, "budget": 8, "fan_out": "adaptive"}
+    speculation = {"lookahead": 4, "budget": 8, "fan_out": "adaptive", "fallback": "draft"}
     prompts = random_prompts(5, most=30)
     tokens = {}
     for packed in (False, True):
