@@ -36,7 +36,7 @@ from saguaro.runtime.sessions.tensorrt_session import TensorRTSession
 
 DEMO = Path(__file__).parent.parent / "examples/demo"
 VARIANTS: dict[str, tuple[str, ...]] = {"any": (), "sm80": ("8.0",)}
-SPECULATION = {"lookahead": 5, "budget": 24, "fan_out": "adaptive"}
+SPECULATION = {"lookahead": 5, "budget": 24, "fan_out": "adaptive", "fallback": "draft"}
 CHUNK, LENGTH = 128, 1024  # prompt tokens of one step, tokens of a sequence
 ROWS = {"target": target_rows(LENGTH, 5), "draft": draft_rows(LENGTH, 5, 24)}
 PROMPTS, TOKENS = 8, 64
