@@ -18,14 +18,31 @@ namespace {
 #ifdef __AVX512F__
 constexpr int LANES = 16;
 constexpr int ROWS = 12;  // 24 sums, 2 weights: of 32 registers
+constexpr int NEAR = 4;   // from so many rows on, fetch in two stages
 #else
 constexpr int LANES = 8;
 constexpr int ROWS = 6;  // 12 sums, 2 weights: of 16 registers
+constexpr int NEAR = ROWS + 1;
 #endif
 constexpr int PANEL = 2 * LANES;
-constexpr int AHEAD = 32;  // k steps to prefetch ahead
 
 typedef float Vector __attribute__((vector_size(LANES * sizeof(float))));
+
+// With few rows the reading is all there is, and lines go straight into the first-level cache. With more, arithmetic
+// takes as long as the reading; the second-level cache has room for more lines on their way (measured on AVX-512: 6
+// rows in 0.82 of the time).
+template <int COUNT>
+inline void fetch_ahead(const float* line) {
+  if constexpr (COUNT < NEAR) {
+    __builtin_prefetch(line + 32 * PANEL);
+    __builtin_prefetch(line + 32 * PANEL + LANES);
+  } else {
+    __builtin_prefetch(line + 128 * PANEL, 0, 2);
+    __builtin_prefetch(line + 128 * PANEL + LANES, 0, 2);
+    __builtin_prefetch(line + 8 * PANEL);
+    __builtin_prefetch(line + 8 * PANEL + LANES);
+  }
+}
 
 template <int COUNT>
 void block(const float* __restrict__ x, const float* __restrict__ w, int64_t k_size, float* __restrict__ out,
@@ -33,8 +50,7 @@ void block(const float* __restrict__ x, const float* __restrict__ w, int64_t k_s
   Vector sum[COUNT][2] = {};
   for (int64_t k = 0; k < k_size; ++k) {
     const float* line = w + k * PANEL;
-    __builtin_prefetch(line + AHEAD * PANEL);
-    __builtin_prefetch(line + AHEAD * PANEL + LANES);
+    fetch_ahead<COUNT>(line);
     Vector left, right;
     std::memcpy(&left, line, sizeof left);
     std::memcpy(&right, line + LANES, sizeof right);
