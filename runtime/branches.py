@@ -5,7 +5,8 @@ from __future__ import annotations
 from itertools import accumulate
 
 from saguaro.runtime.sessions.rollout import Rollout
-from saguaro.runtime.speculation import Ranked
+from saguaro.runtime.speculation import Ranked, Speculation
+from saguaro.runtime.speculation.cache import Drafted
 
 
 class Branches:
@@ -26,6 +27,9 @@ class Branches:
         depths = min(self.computed(branch), self._lookahead)
         tokens: list[int] = self._rollout.tokens[:depths, self._place, branch, 0].tolist()
         return tokens
+
+    def speculation(self, branch: int) -> Drafted:
+        return Speculation.chain(self.drafted(branch)), ()
 
     def computed(self, branch: int) -> int:
         """The depths that are done."""

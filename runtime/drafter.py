@@ -7,21 +7,21 @@ the rows of the branch that happened move to where they belong.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from collections.abc import Sequence as Sequences
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
 from saguaro.engine.rows import idle_rows
 from saguaro.runtime.branches import Branches, ranking
+from saguaro.runtime.draft_side import DraftSide
 from saguaro.runtime.preparation import Preparation
 from saguaro.runtime.sequence import Sequence
 from saguaro.runtime.sessions.device_copy import on_device
 from saguaro.runtime.sessions.rollout import Progress, Rollout, roll_out
-from saguaro.runtime.sessions.session import Session, Step
+from saguaro.runtime.sessions.session import Step
 from saguaro.runtime.speculation import Choice, Outcome, OutcomePolicy, Prepared, Ranked, Speculation
-from saguaro.runtime.verifier import prefill
 
 PADDING = Outcome(0, 0)  # computed for nothing, where another sequence has more outcomes
 
@@ -36,47 +36,17 @@ class DraftState:
     branches: Branches | None = None  # of the last preparation
 
 
-class Drafter:
-    """Its methods run on the thread that owns the draft's session; sequences lie in slots 0, 1, ... in order."""
+class Drafter(DraftSide[DraftState, OutcomePolicy]):
+    """Speculates chains."""
 
-    def __init__(
-        self,
-        session: Session,
-        *,
-        lookahead: int,
-        policy: Callable[[Sequence], OutcomePolicy],
-        chunk: int,
-        vocab_size: int,
-        taper: bool,
-    ):
-        """
-        Args:
-            policy: gives the outcome policy for a sequence.
-            chunk: most prompt tokens in one forward pass.
-            vocab_size: the target's, which may differ from the draft's by padding.
-            taper: whether unlikely outcomes get shorter speculations. For a CPU, where every row costs; on a GPU a few
-                rows more cost nothing, while every other shape would be a graph of its own.
-        """
-        self.session, self.lookahead = session, lookahead
-        self.policy, self.chunk, self.taper = policy, chunk, taper
-        self.target_vocab_size, self.vocab_size = vocab_size, min(vocab_size, session.vocab_size)
-        self.states: dict[Sequence, DraftState] = {}
-        self._unlearned: list[tuple[Sequence, list[Ranked], list[int], Outcome]] = []
-
-    def prefill(self, sequence: Sequence) -> None:
-        """Compute the prompt's KV rows, all but its last token's."""
-        prefill(self.session, self._known(sequence.tokens[:-1]), 0, sequence.slot, self.chunk)
-        self.states[sequence] = DraftState(processed=len(sequence.tokens) - 1)
-
-    def release(self, sequence: Sequence) -> None:
-        self.states.pop(sequence, None)
+    state = DraftState
 
     def settle(self, sequence: Sequence, bonus_row: int, outcome: Outcome, hit: Prepared | None) -> None:
         """Let the KV cache follow an outcome whose bonus token comes to lie in `bonus_row`: keep what it confirmed,
         and on a hit bring the branch's rows to where they belong."""
         state = self.states[sequence]
         if len(state.ranked) > len(state.chain):
-            self._unlearned.append((sequence, state.ranked, state.chain, outcome))
+            self.unlearned.append(partial(self.policy(sequence).learn, state.ranked, state.chain, outcome))
         state.processed = min(state.processed, bonus_row)
         state.chain, state.ranked = [], []
         if hit and state.branches:
@@ -139,14 +109,9 @@ class Drafter:
         preparation.rollout = rollout
         for b, (sequence, state, choice) in enumerate(zip(sequences, states, choices, strict=True)):
             state.branches = Branches(rollout, b, self.lookahead)
-            preparation.caches[sequence].open(choice.outcomes, state.branches.drafted)
+            preparation.caches[sequence].open(choice.outcomes, state.branches.speculation)
         roll_out(self.session, rollout)
-        self._learn()  # the target is still at work: the time is free
-
-    def _learn(self) -> None:
-        for sequence, ranked, chain, outcome in self._unlearned:
-            self.policy(sequence).learn(ranked, chain, outcome)
-        self._unlearned.clear()
+        self.learn()  # the target is still at work: the time is free
 
     def _branch_step(self, bonus_rows: list[int], choices: list[Choice], width: int) -> Step:
         """The first token of every branch: after `node` tokens of the chain, the bonus token of its outcome."""
@@ -169,7 +134,7 @@ class Drafter:
             known: list[int] = []
             if state:
                 ahead = max(0, state.processed - length)
-                known = self._known(sequence.tokens[state.processed : length] + state.chain[ahead:])
+                known = self.known(sequence.tokens[state.processed : length] + state.chain[ahead:])
             pending.append(known)
         return pending
 
@@ -211,14 +176,8 @@ class Drafter:
         progress: Progress | None = None,
     ) -> Rollout:
         """The rollout of `step` with each sequence's noise; `span`: positions that it reaches beyond the prefix."""
-        noises = [sequence.noise(self.target_vocab_size, self.session.device) for sequence in sequences]
-        rows = [
-            noise.reach(first + 1, first + span + len(widths) - 1) if noise and state else None
-            for noise, state, first in zip(noises, states, step.prefix, strict=True)
+        reached = [
+            first + span + len(widths) - 1 if state else None
+            for state, first in zip(states, step.prefix, strict=True)
         ]
-        candidates = min(self.vocab_size, *(self.policy(sequence).candidates() for sequence in sequences))
-        return Rollout(step, rows, widths, candidates=candidates, vocab_size=self.vocab_size, progress=progress)
-
-    def _known(self, tokens: list[int]) -> list[int]:
-        """A padding token of the target's vocabulary that the draft has no row for stands as token 0."""
-        return [token if token < self.session.vocab_size else 0 for token in tokens]
+        return self.rollout(sequences, step, reached, widths, progress)

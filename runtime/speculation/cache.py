@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from saguaro.runtime.speculation.tree import Outcome, Speculation
 
+Drafted = tuple[Speculation, tuple[int, ...]]  # a speculation, and a forest's numbers of its nodes where it is a tree
+
 
 @dataclass(frozen=True)
 class Prepared:
@@ -14,6 +16,7 @@ class Prepared:
 
     speculation: Speculation
     branch: int
+    nodes: tuple[int, ...] = ()
 
 
 class SpeculationCache:
@@ -25,22 +28,20 @@ class SpeculationCache:
 
     def __init__(self) -> None:
         self._branches: dict[Outcome, int] = {}
-        self._drafted: Callable[[int], list[int]] = _nothing
+        self._drafted: Callable[[int], Drafted]
 
-    def open(self, outcomes: Sequence[Outcome], drafted: Callable[[int], list[int]]) -> None:
-        """Branch i continues `outcomes[i]`, and `drafted(i)` are its tokens so far."""
+    def open(self, outcomes: Sequence[Outcome], drafted: Callable[[int], Drafted]) -> None:
+        """Branch i continues `outcomes[i]`, and `drafted(i)` is its speculation so far."""
         self._drafted = drafted
         self._branches = {outcome: branch for branch, outcome in enumerate(outcomes)}
 
     def get(self, outcome: Outcome) -> Prepared | None:
         """The prepared speculation on a hit, of at least one token; None on a miss."""
         branch = self._branches.get(outcome)
-        tokens = [] if branch is None else self._drafted(branch)
-        return Prepared(Speculation.chain(tokens), branch) if branch is not None and tokens else None
+        if branch is None:
+            return None
+        speculation, nodes = self._drafted(branch)
+        return Prepared(speculation, branch, nodes) if speculation else None
 
     def __len__(self) -> int:
         return len(self._branches)
-
-
-def _nothing(branch: int) -> list[int]:
-    return []

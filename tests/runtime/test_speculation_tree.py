@@ -46,7 +46,7 @@ def test_nothing_speculated() -> None:
 def test_the_cache() -> None:
     cache, drafted = SpeculationCache(), [[], []]
     assert cache.get(Outcome(0, 5)) is None
-    cache.open([Outcome(0, 5), Outcome(1, 5)], lambda branch: list(drafted[branch]))
+    cache.open([Outcome(0, 5), Outcome(1, 5)], lambda branch: (Speculation.chain(drafted[branch]), ()))
     assert len(cache) == 2
     assert cache.get(Outcome(0, 5)) is None  # foreseen, but nothing is drafted yet
     drafted[:] = [11], [21]

@@ -1,0 +1,86 @@
+"""What drafting chains and drafting token trees share: the session, the states of the sequences, their noise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Generic, Protocol, TypeVar
+
+from saguaro.runtime.sequence import Sequence
+from saguaro.runtime.sessions.rollout import Progress, Rollout
+from saguaro.runtime.sessions.session import Session, Step
+from saguaro.runtime.speculation import OutcomePolicy
+from saguaro.runtime.verifier import prefill
+
+
+class Processed(Protocol):
+    """What is known of one sequence, made when its prompt is computed."""
+
+    def __init__(self, processed: int) -> None: ...
+
+
+S = TypeVar("S", bound=Processed)
+P = TypeVar("P", bound=OutcomePolicy)
+
+
+class DraftSide(Generic[S, P]):
+    """Its methods run on the thread that owns the draft's session; sequences lie in slots 0, 1, ... in order."""
+
+    state: Callable[[int], S]  # makes the state of a sequence with so many processed tokens
+
+    def __init__(
+        self,
+        session: Session,
+        *,
+        lookahead: int,
+        policy: Callable[[Sequence], P],
+        chunk: int,
+        vocab_size: int,
+        taper: bool,
+    ):
+        """
+        Args:
+            policy: gives the outcome policy for a sequence.
+            chunk: most prompt tokens in one forward pass.
+            vocab_size: the target's, which may differ from the draft's by padding.
+            taper: whether unlikely outcomes get shorter speculations. For a CPU, where every row costs; on a GPU a few
+                rows more cost nothing, while every other shape would be a graph of its own.
+        """
+        self.session, self.lookahead = session, lookahead
+        self.policy, self.chunk, self.taper = policy, chunk, taper
+        self.target_vocab_size, self.vocab_size = vocab_size, min(vocab_size, session.vocab_size)
+        self.states: dict[Sequence, S] = {}
+        self.unlearned: list[Callable[[], None]] = []  # what outcomes taught, until there is time for it
+
+    def prefill(self, sequence: Sequence) -> None:
+        """Compute the prompt's KV rows, all but its last token's."""
+        prefill(self.session, self.known(sequence.tokens[:-1]), 0, sequence.slot, self.chunk)
+        self.states[sequence] = self.state(len(sequence.tokens) - 1)
+
+    def release(self, sequence: Sequence) -> None:
+        self.states.pop(sequence, None)
+
+    def learn(self) -> None:
+        for lesson in self.unlearned:
+            lesson()
+        self.unlearned.clear()
+
+    def known(self, tokens: list[int]) -> list[int]:
+        """A padding token of the target's vocabulary that the draft has no row for stands as token 0."""
+        return [token if token < self.session.vocab_size else 0 for token in tokens]
+
+    def rollout(
+        self,
+        sequences: list[Sequence],
+        step: Step,
+        reached: list[int | None],
+        widths: list[int],
+        progress: Progress | None = None,
+    ) -> Rollout:
+        """The rollout of `step` with each sequence's noise up to the position `reached`; None: computed for nothing."""
+        noises = [sequence.noise(self.target_vocab_size, self.session.device) for sequence in sequences]
+        rows = [
+            noise.reach(first + 1, last) if noise and last is not None else None
+            for noise, last, first in zip(noises, reached, step.prefix, strict=True)
+        ]
+        candidates = min(self.vocab_size, *(self.policy(sequence).candidates() for sequence in sequences))
+        return Rollout(step, rows, widths, candidates=candidates, vocab_size=self.vocab_size, progress=progress)
