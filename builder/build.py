@@ -83,15 +83,17 @@ def _write_model(
         config=config.to_dict(),
         form="plan",
         rows=(
-            target_rows(build.max_seq_len, speculation.lookahead)
+            target_rows(build.max_seq_len, speculation.lookahead, speculation.tree_nodes)
             if role == "target"
-            else draft_rows(build.max_seq_len, speculation.lookahead, speculation.budget)
+            else draft_rows(
+                build.max_seq_len, speculation.lookahead, speculation.budget, speculation.tree_nodes
+            )
         ),
         threads=placement.threads,
         device=placement.device,
         eos_token_ids=checkpoint.generation.eos_token_ids,
     )
-    steps = max(CHUNK, speculation.budget, speculation.lookahead + 1)
+    steps = max(CHUNK, speculation.budget, speculation.lookahead + speculation.tree_nodes + 2)
     if build.backend == "torch":
         weights = fused_weights(config, checkpoint.tensors, PRECISIONS[build.precision], progress, role)
         on_cpu = placement.device == "cpu" or (placement.device == "auto" and not torch.cuda.is_available())

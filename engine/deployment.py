@@ -124,6 +124,7 @@ class Speculation(Section):
     mode: Mode = _choice("ssd", Mode)
     lookahead: int = _integer(5, 1, 64)
     budget: int = _integer(24, 1, 1024)
+    tree_nodes: int = _integer(0, 0, 512)
     fan_out: FanOut | list[int] = Field(
         default="adaptive",
         description="one of adaptive, geometric, uniform, or a list of lookahead + 1 integers",
@@ -144,6 +145,10 @@ class Speculation(Section):
 
     @model_validator(mode="after")
     def _check_counts(self) -> Speculation:
+        if 0 < self.tree_nodes < self.lookahead:
+            raise problem("tree_nodes", expected=f"0 for chains, or at least the lookahead of {self.lookahead}")
+        if self.tree_nodes and self.fan_out != "adaptive":
+            raise problem("fan_out", expected="adaptive, as tree_nodes is not 0")
         if isinstance(self.fan_out, str):
             return self
         if len(self.fan_out) != self.lookahead + 1:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar
 
+from saguaro.runtime.preparation import Preparation
 from saguaro.runtime.sequence import Sequence
 from saguaro.runtime.sessions.rollout import Progress, Rollout
 from saguaro.runtime.sessions.session import Session, Step
-from saguaro.runtime.speculation import OutcomePolicy
+from saguaro.runtime.speculation import Outcome, OutcomePolicy, Prepared, Speculation
 from saguaro.runtime.verifier import prefill
 
 
@@ -22,7 +24,7 @@ S = TypeVar("S", bound=Processed)
 P = TypeVar("P", bound=OutcomePolicy)
 
 
-class DraftSide(Generic[S, P]):
+class DraftSide(ABC, Generic[S, P]):
     """Its methods run on the thread that owns the draft's session; sequences lie in slots 0, 1, ... in order."""
 
     state: Callable[[int], S]  # makes the state of a sequence with so many processed tokens
@@ -55,6 +57,23 @@ class DraftSide(Generic[S, P]):
         """Compute the prompt's KV rows, all but its last token's."""
         prefill(self.session, self.known(sequence.tokens[:-1]), 0, sequence.slot, self.chunk)
         self.states[sequence] = self.state(len(sequence.tokens) - 1)
+
+    @abstractmethod
+    def settle(self, sequence: Sequence, bonus_row: int, outcome: Outcome, hit: Prepared | None) -> None:
+        """Let the KV cache follow an outcome whose bonus token comes to lie in `bonus_row`: keep what it confirmed,
+        and on a hit bring the rows of what was prepared to where they belong."""
+
+    @abstractmethod
+    def take(self, sequence: Sequence, chain: list[int]) -> None:
+        """The target verifies a chain that was not drafted here."""
+
+    @abstractmethod
+    def draft(self, sequences: list[Sequence], wanted: set[Sequence]) -> dict[Sequence, Speculation]:
+        """Speculate just in time what follows the last token of each of the `wanted` ones."""
+
+    @abstractmethod
+    def prepare(self, preparation: Preparation) -> None:
+        """Speculate after each outcome thought likely of the verification under way."""
 
     def release(self, sequence: Sequence) -> None:
         self.states.pop(sequence, None)

@@ -42,8 +42,6 @@ class Drafter(DraftSide[DraftState, OutcomePolicy]):
     state = DraftState
 
     def settle(self, sequence: Sequence, bonus_row: int, outcome: Outcome, hit: Prepared | None) -> None:
-        """Let the KV cache follow an outcome whose bonus token comes to lie in `bonus_row`: keep what it confirmed,
-        and on a hit bring the branch's rows to where they belong."""
         state = self.states[sequence]
         if len(state.ranked) > len(state.chain):
             self.unlearned.append(partial(self.policy(sequence).learn, state.ranked, state.chain, outcome))
@@ -57,12 +55,10 @@ class Drafter(DraftSide[DraftState, OutcomePolicy]):
             state.ranked = [state.branches.ranked(hit.branch, d) for d in depths]
 
     def take(self, sequence: Sequence, chain: list[int]) -> None:
-        """The target verifies a chain that was not drafted here."""
         state = self.states[sequence]
         state.chain, state.ranked = chain, []
 
     def draft(self, sequences: list[Sequence], wanted: set[Sequence]) -> dict[Sequence, Speculation]:
-        """Speculate just in time for the `wanted` ones: a chain of K tokens after each one's last token."""
         states = [self.states[sequence] if sequence in wanted else None for sequence in sequences]
         for state in states:
             if state:
@@ -90,7 +86,6 @@ class Drafter(DraftSide[DraftState, OutcomePolicy]):
         return drafted
 
     def prepare(self, preparation: Preparation) -> None:
-        """Draft up to K tokens after each outcome thought likely of the verification under way."""
         sequences, lengths = preparation.sequences, preparation.lengths
         states = [self.states[sequence] for sequence in sequences]
         if any(state.processed < length + len(state.chain) for state, length in zip(states, lengths, strict=True)):

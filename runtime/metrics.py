@@ -54,14 +54,15 @@ class RequestMetrics:
     accepted_at: list[int] = field(default_factory=list)  # [i]: rounds that accepted it
     histogram: list[int] = field(default_factory=list)  # [k]: rounds that accepted k tokens
 
-    def count_round(self, drafted: int, accepted: int, tokens: int, from_cache: bool) -> None:
-        """Take in a round: tokens speculated, of these accepted, and in all given out, the bonus token with them."""
+    def count_round(self, drafted: int, depth: int, accepted: int, tokens: int, from_cache: bool) -> None:
+        """Take in a round: tokens speculated, on paths of up to `depth`, of these accepted, and in all given out, the
+        bonus token with them."""
         self.rounds += 1
         self.output_tokens += tokens
         self.drafted += drafted
         self.accepted += accepted
         _count(self.histogram, accepted, accepted + 1)
-        _count(self.drafted_at, 0, drafted)
+        _count(self.drafted_at, 0, depth)
         _count(self.accepted_at, 0, accepted)
         if from_cache:
             self.hits_used += 1

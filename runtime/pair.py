@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from threading import Lock
 from typing import Any
 
 import torch
 
 from saguaro.errors import ConfigError, RequestError
+from saguaro.runtime.draft_side import DraftSide
 from saguaro.runtime.drafter import Drafter
 from saguaro.runtime.metrics import RunMetrics
 from saguaro.runtime.rounds import ConcurrentLoop, RoundLoop, SpeculativeLoop
@@ -16,6 +18,7 @@ from saguaro.runtime.sequence import Sequence
 from saguaro.runtime.sessions.session import Session
 from saguaro.runtime.speculation import NgramIndex, outcome_policy
 from saguaro.runtime.timing import Lane, timed
+from saguaro.runtime.tree_drafter import TreeDrafter
 from saguaro.runtime.verifier import Verifier
 from saguaro.runtime.worker import Worker
 
@@ -55,7 +58,7 @@ class Pair:
         """`speculation`: the deployment file's section of that name."""
         self._target, self._load_draft, self._chunk = target, load_draft, chunk
         self._draft: LoadedModel | None = None
-        self._drafter: Drafter | None = None
+        self._drafter: DraftSide[Any, Any] | None = None
         self._speculation = speculation
         # Greedy scores are logits, the others are perturbed: their margins mean different things.
         kind, budget, lookahead = speculation["fan_out"], speculation["budget"], speculation["lookahead"]
@@ -99,7 +102,9 @@ class Pair:
             return RoundLoop(self._verifier, target.worker, target.lane)
         if self._draft is None or self._drafter is None:
             self._draft = self._load_draft()
-            self._drafter = Drafter(
+            nodes = self._speculation.get("tree_nodes", 0)
+            kind: Any = partial(TreeDrafter, nodes=nodes) if nodes else Drafter
+            self._drafter = kind(
                 self._draft.session,
                 lookahead=self._speculation["lookahead"],
                 policy=lambda sequence: self._policies[sequence.params.temperature == 0],
@@ -107,6 +112,6 @@ class Pair:
                 vocab_size=target.session.vocab_size,
                 taper=self._draft.session.device.type == "cpu",
             )
-        kind = ConcurrentLoop if mode == "ssd" else SpeculativeLoop
+        loop = ConcurrentLoop if mode == "ssd" else SpeculativeLoop
         draft = self._draft
-        return kind(self._verifier, target.worker, target.lane, self._drafter, draft.worker, draft.lane)
+        return loop(self._verifier, target.worker, target.lane, self._drafter, draft.worker, draft.lane)

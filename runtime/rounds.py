@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from time import perf_counter
+from typing import Any
 
-from saguaro.runtime.drafter import Drafter
+from saguaro.runtime.draft_side import DraftSide
 from saguaro.runtime.metrics import RunMetrics
 from saguaro.runtime.preparation import Preparation
 from saguaro.runtime.sequence import Sequence
@@ -113,7 +114,13 @@ class SpeculativeLoop(RoundLoop):
     """SD: the draft speculates, then the target verifies; each waits for the other."""
 
     def __init__(
-        self, verifier: Verifier, target: Worker, target_lane: Lane, drafter: Drafter, draft: Worker, draft_lane: Lane
+        self,
+        verifier: Verifier,
+        target: Worker,
+        target_lane: Lane,
+        drafter: DraftSide[Any, Any],
+        draft: Worker,
+        draft_lane: Lane,
     ):
         super().__init__(verifier, target, target_lane)
         self.drafter, self.draft, self.draft_lane = drafter, draft, draft_lane
@@ -212,8 +219,8 @@ class ConcurrentLoop(SpeculativeLoop):
             hit = preparation.caches[sequence].get(outcome)
             sequence.metrics.hits += hit is not None
             sequence.metrics.misses += hit is None
-            self.accepted += outcome.node
-            self.tested += min(outcome.node + 1, len(sequence.speculation))
+            accepted, tested = sequence.speculation.tried(outcome.node)
+            self.accepted, self.tested = self.accepted + accepted, self.tested + tested
             new.append(self._settle(sequence, outcome, hit))
         return new
 

@@ -78,5 +78,6 @@ class Sequence:
         self.tokens += new
         if self.ngrams is not None:
             self.ngrams.extend(new)
-        self.metrics.count_round(len(self.speculation), min(len(path), len(new)), len(new), self.from_cache)
+        drafted, depth = len(self.speculation), self.speculation.depth
+        self.metrics.count_round(drafted, depth, min(len(path), len(new)), len(new), self.from_cache)
         return new

@@ -24,6 +24,7 @@ def build(
     max_seq_len: int | None = None,
     lookahead: int | None = None,
     budget: int | None = None,
+    tree_nodes: int | None = None,
     compute_capability: Sequence[str] | None = None,
     weights: str | None = None,
     attention: str | None = None,
@@ -40,7 +41,7 @@ def build(
         backend: "torch", "tensorrt-rtx" or "tensorrt".
         precision: "fp32", "bf16", or with the TensorRT backends "fp16".
         max_batch_size, max_seq_len: what the engine's KV cache has room for, in sequences and in tokens.
-        lookahead, budget: K and B, see the deployment file.
+        lookahead, budget, tree_nodes: K, B and N, see the deployment file.
         compute_capability: GPUs to compile tensorrt-rtx plans for, such as ["8.9"]; none: those the library chooses.
         weights: "external" or "embedded", of TensorRT plans.
         attention: "plugin" (our kernels; the default of tensorrt) or "native" (the library's), of TensorRT plans.
@@ -65,6 +66,7 @@ def build(
         max_seq_len=max_seq_len,
         lookahead=lookahead,
         budget=budget,
+        tree_nodes=tree_nodes,
         compute_capability=list(compute_capability) if compute_capability is not None else None,
         weights=weights,
         attention=attention,

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from saguaro.runtime.speculation.outcomes import Choice, Ranked
-from saguaro.runtime.speculation.tree import Outcome
+from saguaro.runtime.speculation.tree import Outcome, Speculation
 
 GAPS = (0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 7.0, 10.0)  # edges of bins, in units of the scores
 RANKS = (0, 1, 2, 3, 5, 8, 12)  # first ranks of groups: 0 is the draft's own choice
@@ -42,8 +42,7 @@ class AdaptivePolicy:
         return min(self.budget, 3 + self.budget // 2) + 1
 
     def choose(self, ranked: Sequence[Ranked], speculated: Sequence[int]) -> Choice:
-        tokens, cells = self._cells(ranked)
-        probabilities = self.right[cells] / self.seen[cells]  # [K + 1, M]
+        tokens, probabilities = self.probabilities(ranked)  # [K + 1, M]
         chain = tokens == np.array([*speculated, -1])[:, None]
         accepted = (probabilities * chain).sum(1)
         reached = np.ones(len(ranked))
@@ -62,10 +61,45 @@ class AdaptivePolicy:
     def learn(self, ranked: Sequence[Ranked], speculated: Sequence[int], outcome: Outcome) -> None:
         self.accepted += outcome.node
         self.tested += min(outcome.node + 1, len(speculated))
-        tokens, cells = self._cells(ranked[: outcome.node + 1])
-        truth = np.array([*speculated[: outcome.node], outcome.bonus])
+        self._count(ranked[: outcome.node + 1], [*speculated[: outcome.node], outcome.bonus])
+
+    def choose_in_tree(self, ranked: Sequence[Ranked], speculation: Speculation) -> list[tuple[Outcome, float]]:
+        """The best B outcomes of a token tree with their probabilities, best first; `ranked[i]` are the candidates
+        after node i, the root's first. A node's children are no candidates for its bonus token."""
+        tokens, probabilities = self.probabilities(ranked)
+        chances = probabilities.copy()
+        reached = np.ones(len(ranked))
+        for node, (token, parent) in enumerate(zip(speculation.tokens, speculation.parents, strict=True), start=1):
+            same = tokens[parent] == token
+            reached[node] = reached[parent] * (probabilities[parent] * same).sum()
+            chances[parent][same] = 0
+        scores = (chances * reached[:, None]).ravel()
+        best = np.argsort(-scores)[: self.budget]
+        best = best[scores[best] > 0]
+        nodes, bonuses = best // tokens.shape[1], tokens.ravel()[best]
+        return list(zip(map(Outcome, nodes.tolist(), bonuses.tolist()), scores[best].tolist(), strict=True))
+
+    def learn_in_tree(self, ranked: Sequence[Ranked], speculation: Speculation, outcome: Outcome) -> None:
+        """Take in what the target made of a token tree, of whose nodes the first `len(ranked)` are computed."""
+        path = speculation.path(outcome.node)
+        accepted, tested = speculation.tried(outcome.node)
+        self.accepted += accepted
+        self.tested += tested
+        truth = [*(speculation.tokens[node - 1] for node in path), outcome.bonus]
+        known = [(ranked[node], token) for node, token in zip((0, *path), truth, strict=True) if node < len(ranked)]
+        if known:
+            self._count([candidates for candidates, _ in known], [token for _, token in known])
+
+    def probabilities(self, ranked: Sequence[Ranked]) -> tuple[np.ndarray, np.ndarray]:
+        """The candidates' tokens, and each one's chance to be the target's own token there: `[rows, M]` both."""
+        tokens, cells = self._cells(ranked)
+        return tokens, self.right[cells] / self.seen[cells]
+
+    def _count(self, ranked: Sequence[Ranked], truth: Sequence[int]) -> None:
+        """Take in which token was the target's own after each of some nodes."""
+        tokens, cells = self._cells(ranked)
         np.add.at(self.seen, cells, 1)
-        np.add.at(self.right, cells, tokens == truth[:, None])
+        np.add.at(self.right, cells, tokens == np.array(truth)[:, None])
 
     def _cells(self, ranked: Sequence[Ranked]) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
         """The candidates' tokens, and their cells of the tables: group of ranks, and bin of the gap to the best (of the

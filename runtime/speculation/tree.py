@@ -42,6 +42,17 @@ class Speculation:
             depths.append(depths[parent] + 1)
         return depths
 
+    @property
+    def depth(self) -> int:
+        """Of its longest path."""
+        return max(self.depths())
+
+    def tried(self, node: int) -> tuple[int, int]:
+        """Where the last accepted node is `node`: tokens accepted one after the other, and tested. That is one more
+        where the node had children, none of which was right."""
+        accepted = len(self.path(node))
+        return accepted, accepted + (node in self.parents)
+
     def path(self, node: int) -> list[int]:
         """The nodes from below the root down to `node`."""
         path: list[int] = []

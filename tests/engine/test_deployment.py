@@ -44,8 +44,8 @@ def test_defaults(load):
             "weights": "external", "attention": "auto", "compute_capability": [], "enforce_eager": False,
         },
         "speculation": {
-            "mode": "ssd", "lookahead": 5, "budget": 24, "fan_out": "adaptive", "verification": "coupled",
-            "fallback": "auto",
+            "mode": "ssd", "lookahead": 5, "budget": 24, "tree_nodes": 0, "fan_out": "adaptive",
+            "verification": "coupled", "fallback": "auto",
         },
         "placement": {"target": {"device": "auto", "threads": 1}, "draft": {"device": "auto", "threads": 1}},
     }  # fmt: skip

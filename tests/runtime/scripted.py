@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from random import Random
+from typing import Any
 
 import torch
 
@@ -21,6 +23,7 @@ from saguaro.runtime.sequence import Sequence
 from saguaro.runtime.sessions.session import Step
 from saguaro.runtime.speculation import outcome_policy
 from saguaro.runtime.timing import Lane
+from saguaro.runtime.tree_drafter import TreeDrafter
 from saguaro.runtime.verifier import Verifier
 from saguaro.runtime.worker import Worker
 
@@ -103,22 +106,24 @@ def serial(prompt: list[int], count: int) -> list[int]:
 @contextmanager
 def scripted_loop(
     mode: str, ranking: Ranking, *, lookahead: int, budget: int = 8, slots: int = 3, chunk: int = 4,
-    taper: bool = True,
+    taper: bool = True, tree_nodes: int = 0,
 ) -> Iterator[tuple[RoundLoop, ScriptedSession, ScriptedSession]]:
     """A round loop of a mode over a scripted target and a draft of that `ranking`."""
-    target = ScriptedSession(target_ranking, target_rows(LENGTH, lookahead), slots)
-    draft = ScriptedSession(ranking, draft_rows(LENGTH, lookahead, budget), slots, idle=idle_rows(lookahead))
+    target = ScriptedSession(target_ranking, target_rows(LENGTH, lookahead, tree_nodes), slots)
+    rows, idle = draft_rows(LENGTH, lookahead, budget, tree_nodes), idle_rows(max(lookahead, tree_nodes))
+    draft = ScriptedSession(ranking, rows, slots, idle=idle)
     workers = [Worker(name, CPU, 1) for name in ("target", "draft")]
     verifier, policy = Verifier(target, chunk), outcome_policy("adaptive", budget, lookahead)
-    drafter = Drafter(
+    kind: Any = partial(TreeDrafter, nodes=tree_nodes) if tree_nodes else Drafter
+    drafter = kind(
         draft, lookahead=lookahead, policy=lambda _: policy, chunk=chunk, vocab_size=VOCABULARY, taper=taper
     )
     try:
         if mode == "ar":
             yield RoundLoop(verifier, workers[0], Lane()), target, draft
         else:
-            kind = ConcurrentLoop if mode == "ssd" else SpeculativeLoop
-            yield kind(verifier, workers[0], Lane(), drafter, workers[1], Lane()), target, draft
+            loop = ConcurrentLoop if mode == "ssd" else SpeculativeLoop
+            yield loop(verifier, workers[0], Lane(), drafter, workers[1], Lane()), target, draft
     finally:
         for worker in workers:
             worker.close()

@@ -39,7 +39,7 @@ class Watch:
         ) -> list[Outcome]:
             outcomes = verify(verifier, sequences, meanwhile)
             for slot, (sequence, outcome) in enumerate(zip(sequences, outcomes, strict=True)):
-                rows = sequence.prefix + 1 + outcome.node
+                rows = sequence.prefix + 1 + len(sequence.speculation.path(outcome.node))
                 kept = self.sessions["target"].cache[:, slot, :, :rows].clone()
                 self.rows.setdefault(sequence.seed, []).append(kept)
             return outcomes
@@ -52,13 +52,14 @@ class Watch:
         return rows
 
 
+@pytest.mark.parametrize("tree_nodes", [0, 12])
 @pytest.mark.parametrize("mode", ["sd", "ssd"])
 @pytest.mark.parametrize("architecture", ["LlamaForCausalLM", "Qwen3ForCausalLM"])
 def test_verified_rows_are_the_serial_ones(
-    engines: Engines, monkeypatch: pytest.MonkeyPatch, architecture: str, mode: str
+    engines: Engines, monkeypatch: pytest.MonkeyPatch, architecture: str, mode: str, tree_nodes: int
 ) -> None:
     """Five sequences over two slots, so that slots are refilled and moved too."""
-    directory = engines.llm(engines.target(architecture), max_batch_size=2).directory
+    directory = engines.llm(engines.target(architecture), max_batch_size=2, tree_nodes=tree_nodes).directory
     watch = Watch(monkeypatch)
     with LLM(directory) as llm:
         llm.generate(PROMPTS, PARAMS, mode="ar")
@@ -76,15 +77,16 @@ def test_verified_rows_are_the_serial_ones(
     assert steps < sum(len(rounds) for rounds in serial.values())  # some rounds verified several tokens
 
 
+@pytest.mark.parametrize("tree_nodes", [0, 12])
 @pytest.mark.parametrize("mode", ["sd", "ssd"])
 def test_the_drafts_rows_are_the_drafts_own(
-    engines: Engines, monkeypatch: pytest.MonkeyPatch, mode: str
+    engines: Engines, monkeypatch: pytest.MonkeyPatch, mode: str, tree_nodes: int
 ) -> None:
     """The draft's rows of the verified prefix equal those that it computes for the same tokens in one go.
 
     A wrong row there changes no output, only the rate of acceptance, so nothing else would notice.
     """
-    directory = engines.llm().directory
+    directory = engines.llm(tree_nodes=tree_nodes).directory
     prompt, asked = PROMPTS[0], SamplingParams(max_tokens=40, temperature=0.8, seed=9, ignore_eos=True)
     watch = Watch(monkeypatch)
     with LLM(directory) as llm:

@@ -12,9 +12,9 @@ from saguaro.runtime.timing import Lane, Span, covered, overlap
 def counted() -> RequestMetrics:
     """Three rounds of three drafted tokens: 3, 1 and 0 accepted."""
     metrics = RequestMetrics(seed=4)
-    metrics.count_round(3, 3, 4, from_cache=True)
-    metrics.count_round(3, 1, 2, from_cache=False)
-    metrics.count_round(3, 0, 1, from_cache=True)
+    metrics.count_round(3, 3, 3, 4, from_cache=True)
+    metrics.count_round(3, 3, 1, 2, from_cache=False)
+    metrics.count_round(3, 3, 0, 1, from_cache=True)
     metrics.hits, metrics.misses, metrics.fallbacks = 2, 1, 1
     return metrics
 
@@ -52,7 +52,7 @@ def test_the_names_of_vllm() -> None:
 
 def test_nothing_drafted() -> None:
     metrics = RequestMetrics()
-    metrics.count_round(0, 0, 1, from_cache=False)
+    metrics.count_round(0, 0, 0, 1, from_cache=False)
     assert metrics.to_dict()["speculative_decoding"]["acceptance_rate_by_position"] == []
     assert (metrics.acceptance_rate, metrics.hit_rate, metrics.tokens_per_round) == (0, 0, 1)
     assert RequestMetrics().tokens_per_round == 0
@@ -60,13 +60,13 @@ def test_nothing_drafted() -> None:
 
 def test_all_rejected_at_every_position() -> None:
     metrics = RequestMetrics()
-    metrics.count_round(2, 0, 1, from_cache=False)
+    metrics.count_round(2, 2, 0, 1, from_cache=False)
     assert metrics.to_dict()["speculative_decoding"]["acceptance_rate_by_position"] == [0, 0]
 
 
 def test_adding_up() -> None:
     total, short = counted(), RequestMetrics(prompt_tokens=5, seconds=1.5)
-    short.count_round(1, 1, 2, from_cache=False)
+    short.count_round(1, 1, 1, 2, from_cache=False)
     total.add(short)
     total.add(RequestMetrics())
     assert (total.rounds, total.drafted, total.accepted, total.output_tokens) == (4, 10, 5, 9)
