@@ -31,6 +31,7 @@ class DraftState:
     """What the draft knows of one sequence. `processed`: KV rows that hold its tokens and then its chain."""
 
     processed: int = 0
+    after_hit: bool = False  # whether the chain was prepared
     chain: list[int] = field(default_factory=list)
     ranked: list[Ranked] = field(default_factory=list)  # after the bonus token, x_1, ...: as far as processed
     branches: Branches | None = None  # of the last preparation
@@ -44,9 +45,10 @@ class Drafter(DraftSide[DraftState, OutcomePolicy]):
     def settle(self, sequence: Sequence, bonus_row: int, outcome: Outcome, hit: Prepared | None) -> None:
         state = self.states[sequence]
         if len(state.ranked) > len(state.chain):
-            self.unlearned.append(partial(self.policy(sequence).learn, state.ranked, state.chain, outcome))
+            learn = self.policy(sequence).learn
+            self.unlearned.append(partial(learn, state.ranked, state.chain, outcome, state.after_hit))
         state.processed = min(state.processed, bonus_row)
-        state.chain, state.ranked = [], []
+        state.chain, state.ranked, state.after_hit = [], [], hit is not None
         if hit and state.branches:
             state.chain = list(hit.speculation.tokens)
             depths = range(min(len(state.chain) + 1, state.branches.computed(hit.branch)))
@@ -91,7 +93,7 @@ class Drafter(DraftSide[DraftState, OutcomePolicy]):
         if any(state.processed < length + len(state.chain) for state, length in zip(states, lengths, strict=True)):
             self._catch_up(sequences, states, lengths)
         choices = [
-            self.policy(sequence).choose(state.ranked, state.chain)
+            self.policy(sequence).choose(state.ranked, state.chain, state.after_hit)
             for sequence, state in zip(sequences, states, strict=True)
         ]
         widths = [max(row) for row in zip(*(choice.widths for choice in choices), strict=True) if max(row)]

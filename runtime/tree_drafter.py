@@ -32,6 +32,7 @@ class TreeState:
     """What the draft knows of one sequence. `processed`: KV rows that hold its tokens and then its speculation."""
 
     processed: int = 0
+    after_hit: bool = False  # whether the speculation was prepared
     speculation: Speculation = EMPTY
     ranked: list[Ranked] = field(default_factory=list)  # after the bonus token, node 1, ...: as far as processed
     grove: Grove | None = None  # of the last preparation
@@ -62,15 +63,15 @@ class TreeDrafter(DraftSide[TreeState, AdaptivePolicy]):
     def settle(self, sequence: Sequence, bonus_row: int, outcome: Outcome, hit: Prepared | None) -> None:
         state = self.states[sequence]
         if state.ranked:
-            lesson = partial(self.policy(sequence).learn_in_tree, state.ranked, state.speculation, outcome)
-            self.unlearned.append(lesson)
+            learn = self.policy(sequence).learn_in_tree
+            self.unlearned.append(partial(learn, state.ranked, state.speculation, outcome, state.after_hit))
         path = state.speculation.path(outcome.node)
         root = bonus_row - 1 - len(path)
         kept = [root + node for node in path if root + node < state.processed]
         if kept:
             self.session.move_rows(sequence.slot, kept, root + 1)
         state.processed = min(state.processed, root + 1 + len(kept))
-        state.speculation, state.ranked = EMPTY, []
+        state.speculation, state.ranked, state.after_hit = EMPTY, [], hit is not None
         if hit and state.grove:
             state.speculation = hit.speculation
             nodes = [hit.branch, *(node for node in hit.nodes if node >= 0)]
@@ -83,6 +84,7 @@ class TreeDrafter(DraftSide[TreeState, AdaptivePolicy]):
         state.speculation, state.ranked = Speculation.chain(chain), []
 
     def draft(self, sequences: list[Sequence], wanted: set[Sequence]) -> dict[Sequence, Speculation]:
+        self.learn()
         states = [self.states[sequence] if sequence in wanted else None for sequence in sequences]
         for state in states:
             if state:
@@ -114,7 +116,7 @@ class TreeDrafter(DraftSide[TreeState, AdaptivePolicy]):
             self._catch_up(sequences, states, lengths)
         groves = []
         for sequence, state, length in zip(sequences, states, lengths, strict=True):
-            outcomes = self.policy(sequence).choose_in_tree(state.ranked, state.speculation)
+            outcomes = self.policy(sequence).choose_in_tree(state.ranked, state.speculation, state.after_hit)
             forest = Forest([(outcome.bonus, chance) for outcome, chance in outcomes], self.lookahead)
             base = length - 1
             above = [[base + node for node in (0, *state.speculation.path(outcome.node))] for outcome, _ in outcomes]
@@ -139,7 +141,7 @@ class TreeDrafter(DraftSide[TreeState, AdaptivePolicy]):
         bonus_row = state.processed - 1
         grove = Grove(Forest([(sequence.tokens[-1], 1.0)], self.lookahead), bonus_row, bonus_row, [[]])
         grove.place([0], 1)
-        grove.note(state.ranked[:1], *self.policy(sequence).probabilities(state.ranked[:1]))
+        grove.note(state.ranked[:1], *self.policy(sequence).probabilities(state.ranked[:1], False))
         return grove
 
     def _compute(
@@ -159,7 +161,8 @@ class TreeDrafter(DraftSide[TreeState, AdaptivePolicy]):
         for b, (sequence, grove, some) in enumerate(zip(sequences, groves, nodes, strict=True)):
             if grove and some:
                 ranked = [ranking(rollout, 0, b, t) for t in range(len(some))]
-                grove.note(ranked, *self.policy(sequence).probabilities(ranked))
+                after_hit = preparation is not None  # what is prepared is used only on a hit
+                grove.note(ranked, *self.policy(sequence).probabilities(ranked, after_hit))
         return rollout
 
     def _catch_up(self, sequences: list[Sequence], states: Sequences[TreeState | None], lengths: list[int]) -> None:

@@ -2,7 +2,8 @@
 
 A candidate is (k, j): k tokens accepted, then the draft's j-th ranked token as bonus. Its probability is
 `prod_{i<k} a(m_i) * p(j, g)`: each token before it accepted, given the draft's margin there, and the j-th token
-right where the chain stops, given how far its score lies behind the best. Both tables are counted online.
+right where the chain stops, given how far its score lies behind the best. The tables are counted online, apart for
+rounds after a hit and after a fallback.
 
 An outcome of chance p needs its (d + 1)-th token with chance p a^(d + 1), a the acceptance rate: it must happen, and
 d + 1 tokens must be accepted. So unlikely outcomes get shorter speculations, and the draft's time goes where it is
@@ -34,15 +35,15 @@ class AdaptivePolicy:
     def __init__(self, budget: int, lookahead: int):
         self.budget, self.lookahead = budget, lookahead
         prior = [[_prior(group, gap) for gap in range(len(GAPS) + 1)] for group in range(len(RANKS))]
-        self.seen = np.full((len(RANKS), len(GAPS) + 1), PRIOR_WEIGHT)
-        self.right = PRIOR_WEIGHT * np.array(prior)
+        self.seen = np.full((2, len(RANKS), len(GAPS) + 1), PRIOR_WEIGHT)  # after a fallback, after a hit
+        self.right = PRIOR_WEIGHT * np.array([prior, prior])
         self.tested, self.accepted = 10.0, 7.0  # as if seven of ten tokens had been accepted
 
     def candidates(self) -> int:
         return min(self.budget, 3 + self.budget // 2) + 1
 
-    def choose(self, ranked: Sequence[Ranked], speculated: Sequence[int]) -> Choice:
-        tokens, probabilities = self.probabilities(ranked)  # [K + 1, M]
+    def choose(self, ranked: Sequence[Ranked], speculated: Sequence[int], after_hit: bool) -> Choice:
+        tokens, probabilities = self.probabilities(ranked, after_hit)  # [K + 1, M]
         chain = tokens == np.array([*speculated, -1])[:, None]
         accepted = (probabilities * chain).sum(1)
         reached = np.ones(len(ranked))
@@ -58,15 +59,19 @@ class AdaptivePolicy:
         widths = [len(outcomes), *(used[1:] >= self.worth).sum(1).tolist()]
         return Choice(outcomes, [*widths, min(widths[-1], int((chances >= LIKELY).sum()))])
 
-    def learn(self, ranked: Sequence[Ranked], speculated: Sequence[int], outcome: Outcome) -> None:
+    def learn(
+        self, ranked: Sequence[Ranked], speculated: Sequence[int], outcome: Outcome, after_hit: bool
+    ) -> None:
         self.accepted += outcome.node
         self.tested += min(outcome.node + 1, len(speculated))
-        self._count(ranked[: outcome.node + 1], [*speculated[: outcome.node], outcome.bonus])
+        self._count(ranked[: outcome.node + 1], [*speculated[: outcome.node], outcome.bonus], after_hit)
 
-    def choose_in_tree(self, ranked: Sequence[Ranked], speculation: Speculation) -> list[tuple[Outcome, float]]:
+    def choose_in_tree(
+        self, ranked: Sequence[Ranked], speculation: Speculation, after_hit: bool
+    ) -> list[tuple[Outcome, float]]:
         """The best B outcomes of a token tree with their probabilities, best first; `ranked[i]` are the candidates
         after node i, the root's first. A node's children are no candidates for its bonus token."""
-        tokens, probabilities = self.probabilities(ranked)
+        tokens, probabilities = self.probabilities(ranked, after_hit)
         chances = probabilities.copy()
         reached = np.ones(len(ranked))
         for node, (token, parent) in enumerate(zip(speculation.tokens, speculation.parents, strict=True), start=1):
@@ -79,7 +84,9 @@ class AdaptivePolicy:
         nodes, bonuses = best // tokens.shape[1], tokens.ravel()[best]
         return list(zip(map(Outcome, nodes.tolist(), bonuses.tolist()), scores[best].tolist(), strict=True))
 
-    def learn_in_tree(self, ranked: Sequence[Ranked], speculation: Speculation, outcome: Outcome) -> None:
+    def learn_in_tree(
+        self, ranked: Sequence[Ranked], speculation: Speculation, outcome: Outcome, after_hit: bool
+    ) -> None:
         """Take in what the target made of a token tree, of whose nodes the first `len(ranked)` are computed."""
         path = speculation.path(outcome.node)
         accepted, tested = speculation.tried(outcome.node)
@@ -88,18 +95,18 @@ class AdaptivePolicy:
         truth = [*(speculation.tokens[node - 1] for node in path), outcome.bonus]
         known = [(ranked[node], token) for node, token in zip((0, *path), truth, strict=True) if node < len(ranked)]
         if known:
-            self._count([candidates for candidates, _ in known], [token for _, token in known])
+            self._count([candidates for candidates, _ in known], [token for _, token in known], after_hit)
 
-    def probabilities(self, ranked: Sequence[Ranked]) -> tuple[np.ndarray, np.ndarray]:
+    def probabilities(self, ranked: Sequence[Ranked], after_hit: bool) -> tuple[np.ndarray, np.ndarray]:
         """The candidates' tokens, and each one's chance to be the target's own token there: `[rows, M]` both."""
         tokens, cells = self._cells(ranked)
-        return tokens, self.right[cells] / self.seen[cells]
+        return tokens, self.right[int(after_hit)][cells] / self.seen[int(after_hit)][cells]
 
-    def _count(self, ranked: Sequence[Ranked], truth: Sequence[int]) -> None:
+    def _count(self, ranked: Sequence[Ranked], truth: Sequence[int], after_hit: bool) -> None:
         """Take in which token was the target's own after each of some nodes."""
         tokens, cells = self._cells(ranked)
-        np.add.at(self.seen, cells, 1)
-        np.add.at(self.right, cells, tokens == np.array(truth)[:, None])
+        np.add.at(self.seen[int(after_hit)], cells, 1)
+        np.add.at(self.right[int(after_hit)], cells, tokens == np.array(truth)[:, None])
 
     def _cells(self, ranked: Sequence[Ranked]) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
         """The candidates' tokens, and their cells of the tables: group of ranks, and bin of the gap to the best (of the

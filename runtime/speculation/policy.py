@@ -18,11 +18,16 @@ class OutcomePolicy(Protocol):
         """How many ranked candidates for each position `choose` wants to see."""
         ...
 
-    def choose(self, ranked: Sequence[Ranked], speculated: Sequence[int]) -> Choice:
-        """At most the budget's number of outcomes of a chain; `ranked[k]` are the candidates after k tokens."""
+    def choose(self, ranked: Sequence[Ranked], speculated: Sequence[int], after_hit: bool) -> Choice:
+        """At most the budget's number of outcomes of a chain; `ranked[k]` are the candidates after k tokens.
+
+        `after_hit`: whether the chain was prepared, and is no fallback.
+        """
         ...
 
-    def learn(self, ranked: Sequence[Ranked], speculated: Sequence[int], outcome: Outcome) -> None:
+    def learn(
+        self, ranked: Sequence[Ranked], speculated: Sequence[int], outcome: Outcome, after_hit: bool
+    ) -> None:
         """Take in what the target made of the speculation."""
         ...
 
@@ -46,12 +51,14 @@ class FixedFanOut:
         # A geometric fan-out changes as acceptance does; the greatest that it can give to one position is the budget.
         return (self.budget if self.kind == "geometric" else max(self.fan_out(self.lookahead))) + 1
 
-    def choose(self, ranked: Sequence[Ranked], speculated: Sequence[int]) -> Choice:
+    def choose(self, ranked: Sequence[Ranked], speculated: Sequence[int], after_hit: bool) -> Choice:
         tokens = [[int(token) for token in candidates.tokens] for candidates in ranked]
         outcomes = choose_outcomes(tokens, speculated, self.fan_out(len(speculated)))
         return Choice(outcomes, [len(outcomes)] * self.lookahead + [0])
 
-    def learn(self, ranked: Sequence[Ranked], speculated: Sequence[int], outcome: Outcome) -> None:
+    def learn(
+        self, ranked: Sequence[Ranked], speculated: Sequence[int], outcome: Outcome, after_hit: bool
+    ) -> None:
         self.accepted += outcome.node
         self.tested += min(outcome.node + 1, len(speculated))
 

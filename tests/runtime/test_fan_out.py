@@ -104,7 +104,7 @@ def test_every_policy_keeps_to_the_rules(kind: str | list[int]) -> None:
             for _ in range(lookahead + 1)
         ]
         chain = [row.tokens[0] if dice.random() < 0.8 else dice.randrange(30) for row in ranked[:lookahead]]
-        outcomes, widths = policy.choose(ranked, chain)
+        outcomes, widths = policy.choose(ranked, chain, after_hit=dice.random() < 0.5)
         assert len(widths) == lookahead + 1
         assert widths[0] == len(outcomes)
         assert widths == sorted(widths, reverse=True)
@@ -113,4 +113,4 @@ def test_every_policy_keeps_to_the_rules(kind: str | list[int]) -> None:
         for node, bonus in outcomes:
             assert bonus in ranked[node].tokens
             assert node == lookahead or bonus != chain[node]
-        policy.learn(ranked, chain, Outcome(dice.randint(0, lookahead), dice.randrange(30)))
+        policy.learn(ranked, chain, Outcome(dice.randint(0, lookahead), dice.randrange(30)), dice.random() < 0.5)
