@@ -13,6 +13,7 @@ from typing import Any
 
 from saguaro.engine.hashing import check_files, hash_files
 from saguaro.engine.manifest import FORMAT_VERSION, Manifest, digest
+from saguaro.engine.statistics import STATISTICS
 from saguaro.errors import EngineError
 
 MANIFEST = "saguaro.json"
@@ -81,7 +82,8 @@ def open_engine_directory(path: Path) -> Manifest:
     Raises EngineError: no such directory, no engine, half built, a newer format, or damaged files.
     """
     manifest = read_manifest(path)
-    extra = {str(file.relative_to(path)) for file in path.rglob("*") if file.is_file()} - {*manifest.files, MANIFEST}
+    there = {str(file.relative_to(path)) for file in path.rglob("*") if file.is_file()}
+    extra = there - {*manifest.files, MANIFEST, STATISTICS}
     if extra:
         raise EngineError(f"{path / min(extra)}: is no file of this engine; remove it, or build the engine again")
     check_files(path, manifest.files)

@@ -13,10 +13,11 @@ from saguaro.errors import ConfigError, RequestError
 from saguaro.runtime.draft_side import DraftSide
 from saguaro.runtime.drafter import Drafter
 from saguaro.runtime.metrics import RunMetrics
+from saguaro.runtime.policies import Policies
 from saguaro.runtime.rounds import ConcurrentLoop, RoundLoop, SpeculativeLoop
 from saguaro.runtime.sequence import Sequence
 from saguaro.runtime.sessions.session import Session
-from saguaro.runtime.speculation import NgramIndex, outcome_policy
+from saguaro.runtime.speculation import NgramIndex
 from saguaro.runtime.timing import Lane, timed
 from saguaro.runtime.tree_drafter import TreeDrafter
 from saguaro.runtime.verifier import Verifier
@@ -60,9 +61,7 @@ class Pair:
         self._draft: LoadedModel | None = None
         self._drafter: DraftSide[Any, Any] | None = None
         self._speculation = speculation
-        # Greedy scores are logits, the others are perturbed: their margins mean different things.
-        kind, budget, lookahead = speculation["fan_out"], speculation["budget"], speculation["lookahead"]
-        self._policies = {greedy: outcome_policy(kind, budget, lookahead) for greedy in (True, False)}
+        self.policies = Policies(speculation)
         self._verifier = Verifier(target.session, chunk)
         self.last_run = RunMetrics()
         self._busy = Lock()
@@ -107,7 +106,7 @@ class Pair:
             self._drafter = kind(
                 self._draft.session,
                 lookahead=self._speculation["lookahead"],
-                policy=lambda sequence: self._policies[sequence.params.temperature == 0],
+                policy=self.policies,
                 chunk=self._chunk,
                 vocab_size=target.session.vocab_size,
                 taper=self._draft.session.device.type == "cpu",

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from saguaro.builder.checkpoint import TensorStore, load_tokenizer
 from saguaro.engine.directory import open_engine_directory
+from saguaro.engine.limits import change_speculation
 from saguaro.engine.manifest import Manifest, ModelEntry
-from saguaro.errors import RequestError
+from saguaro.engine.statistics import STATISTICS, read_statistics, write_statistics
+from saguaro.errors import EngineError, RequestError
 from saguaro.outputs import Chunk, CompletionOutput, RequestOutput
 from saguaro.prompts import Prompt, as_prompts, encode
 from saguaro.runtime.detokenizer import Detokenizer
@@ -29,19 +31,29 @@ class LLM:
     Args:
         engine: an engine directory, as `saguaro.build` or `saguaro build` made it.
         mode: "ar", "sd" or "ssd"; None takes what the engine was built with.
+        speculation: settings in place of the engine's own, such as {"budget": 8}; see the deployment file.
 
     Raises:
         EngineError: no engine, a damaged one, or one that cannot run on this machine.
+        ConfigError: settings that the engine was not built for.
     """
 
-    def __init__(self, engine: str | Path, mode: str | None = None):
+    def __init__(
+        self, engine: str | Path, mode: str | None = None, speculation: Mapping[str, Any] | None = None
+    ):
         self.directory = Path(engine)
         self.manifest: Manifest = open_engine_directory(self.directory)
-        self.mode = check_mode(mode or self.manifest.speculation["mode"])
+        self.speculation = change_speculation(self.manifest, speculation or {})
+        self.mode = check_mode(mode or self.speculation["mode"])
         self.tokenizer = load_tokenizer(self.directory / "tokenizer")
         self._pair = Pair(
-            self._load("target"), lambda: self._load("draft"), self.manifest.speculation, self.manifest.chunk
+            self._load("target"), lambda: self._load("draft"), self.speculation, self.manifest.chunk
         )
+        try:
+            self._pair.policies.restore(read_statistics(self.directory))
+        except ValueError as error:
+            file = self.directory / STATISTICS
+            raise EngineError(f"{file}: is damaged ({error}); remove it, and it is learned again") from error
 
     def generate(
         self,
@@ -90,6 +102,18 @@ class LLM:
     def last_run(self) -> RunMetrics:
         """Times of the latest `generate` or `stream`, over all its prompts."""
         return self._pair.last_run
+
+    def save_statistics(self) -> None:
+        """Keep what the outcome policy has learned in the engine directory, where the next LLM goes on from it.
+
+        It makes the first rounds as quick as later ones; no token depends on it.
+
+        Raises EngineError when the directory cannot be written to.
+        """
+        kept = read_statistics(self.directory)
+        for name, learned in self._pair.policies.statistics().items():
+            kept[name] = {**kept.get(name, {}), **learned}
+        write_statistics(self.directory, kept)
 
     def close(self) -> None:
         """End the threads and give back the memory."""

@@ -13,6 +13,7 @@ likely to be used.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -101,6 +102,20 @@ class AdaptivePolicy:
         """The candidates' tokens, and each one's chance to be the target's own token there: `[rows, M]` both."""
         tokens, cells = self._cells(ranked)
         return tokens, self.right[int(after_hit)][cells] / self.seen[int(after_hit)][cells]
+
+    def statistics(self) -> dict[str, Any]:
+        return {
+            "seen": self.seen.tolist(), "right": self.right.tolist(), "tested": self.tested, "accepted": self.accepted,
+        }  # fmt: skip
+
+    def restore(self, statistics: dict[str, Any]) -> None:
+        seen, right = (np.array(statistics.get(name), dtype=float) for name in ("seen", "right"))
+        tested, accepted = (float(statistics.get(name, "none")) for name in ("tested", "accepted"))
+        if not (seen.shape == right.shape == self.seen.shape) or not (right >= 0).all() or not (right <= seen).all():
+            raise ValueError("seen and right are no tables of counts")
+        if not (seen > 0).all() or not 0 <= accepted <= tested or not 0 < tested < float("inf"):
+            raise ValueError("tested and accepted, or seen, are no counts")
+        self.seen, self.right, self.tested, self.accepted = seen, right, tested, accepted
 
     def _count(self, ranked: Sequence[Ranked], truth: Sequence[int], after_hit: bool) -> None:
         """Take in which token was the target's own after each of some nodes."""

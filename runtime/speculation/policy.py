@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from math import inf, log
+from statistics import fmean
+from typing import Any, Protocol
 
 from saguaro.runtime.speculation.adaptive import AdaptivePolicy
 from saguaro.runtime.speculation.fan_out import geometric_fan_out, uniform_fan_out
 from saguaro.runtime.speculation.outcomes import Choice, Ranked, choose_outcomes
 from saguaro.runtime.speculation.tree import Outcome
+
+FAN_OUTS = (2, 4, 8)  # where the miss curve is measured
 
 
 class OutcomePolicy(Protocol):
@@ -31,14 +35,29 @@ class OutcomePolicy(Protocol):
         """Take in what the target made of the speculation."""
         ...
 
+    def statistics(self) -> dict[str, Any]:
+        """What was learned, as JSON holds it."""
+        ...
+
+    def restore(self, statistics: dict[str, Any]) -> None:
+        """Go on from what was learned before. Raises ValueError where that is no such thing."""
+        ...
+
 
 class FixedFanOut:
     """A fan-out for each number of accepted tokens: uniform, geometric, or a list F_0..F_K."""
 
     def __init__(self, kind: str | list[int], budget: int, lookahead: int):
         self.kind, self.budget, self.lookahead = kind, budget, lookahead
-        self.exponent = 1.0  # r of the miss curve F^-r
         self.tested, self.accepted = 10.0, 7.0  # a, as if seven of ten tokens had been accepted
+        self.bonuses, self.missed = 10.0, [10.0 / fan_out for fan_out in FAN_OUTS]  # as if r had been 1
+
+    @property
+    def exponent(self) -> float:
+        """r of the miss curve F^-r, the mean of what each measured point of it says."""
+        return max(
+            0.1, fmean(log(self.bonuses / missed) / log(f) for f, missed in zip(FAN_OUTS, self.missed, strict=True))
+        )
 
     def fan_out(self, lookahead: int) -> list[int]:
         if isinstance(self.kind, list):
@@ -61,6 +80,23 @@ class FixedFanOut:
     ) -> None:
         self.accepted += outcome.node
         self.tested += min(outcome.node + 1, len(speculated))
+        excluded = speculated[outcome.node] if outcome.node < len(speculated) else -1
+        others = [token for token in ranked[outcome.node].tokens if token != excluded]
+        rank = others.index(outcome.bonus) if outcome.bonus in others else len(others)
+        self.bonuses += 1
+        self.missed = [missed + (rank >= f) for f, missed in zip(FAN_OUTS, self.missed, strict=True)]
+
+    def statistics(self) -> dict[str, Any]:
+        return {"tested": self.tested, "accepted": self.accepted, "bonuses": self.bonuses, "missed": self.missed}
+
+    def restore(self, statistics: dict[str, Any]) -> None:
+        tested, accepted, bonuses = (float(statistics.get(name, "none")) for name in ("tested", "accepted", "bonuses"))
+        missed = [float(count) for count in statistics.get("missed", [])]
+        if len(missed) != len(FAN_OUTS) or not all(0 < count <= bonuses < inf for count in missed):
+            raise ValueError("bonuses and missed are no counts")
+        if not 0 <= accepted <= tested or not 0 < tested < inf:
+            raise ValueError("tested and accepted are no counts")
+        self.tested, self.accepted, self.bonuses, self.missed = tested, accepted, bonuses, missed
 
 
 def outcome_policy(kind: str | list[int], budget: int, lookahead: int) -> OutcomePolicy:
