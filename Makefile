@@ -18,7 +18,7 @@ lint: $(READY)
 	$(BIN)/ruff check
 	rm -rf $(TYPED)
 	mkdir -p $(TYPED)
-	ln -s $(addprefix $(CURDIR)/,$(wildcard saguaro/*) engine models plugins builder runtime) $(TYPED)
+	ln -s $(addprefix $(CURDIR)/,$(wildcard saguaro/*) engine models plugins builder runtime tuner) $(TYPED)
 	MYPYPATH=build/typecheck $(BIN)/mypy -p saguaro
 
 kernels: $(READY)

@@ -76,6 +76,19 @@ def write_manifest(directory: Path, manifest: Manifest, progress: Callable[[int,
         os.fsync(file.fileno())
 
 
+def rewrite_manifest(directory: Path, manifest: Manifest) -> None:
+    """Put a changed `saguaro.json` in the place of the old one. No other file changes."""
+    partial = directory / f".{MANIFEST}.{os.getpid()}"
+    try:
+        partial.write_text(manifest.to_json(), encoding="utf-8")
+        os.replace(partial, directory / MANIFEST)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise EngineError(
+            f"{directory / MANIFEST}: cannot be written ({error.strerror}); check the directory"
+        ) from error
+
+
 def open_engine_directory(path: Path) -> Manifest:
     """Read `saguaro.json` and verify every file against its hash. Nothing is deserialised before that.
 

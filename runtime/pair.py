@@ -57,15 +57,24 @@ class Pair:
         self, target: LoadedModel, load_draft: Callable[[], LoadedModel], speculation: dict[str, Any], chunk: int
     ):
         """`speculation`: the deployment file's section of that name."""
-        self._target, self._load_draft, self._chunk = target, load_draft, chunk
+        self.target, self._load_draft, self.chunk = target, load_draft, chunk
         self._draft: LoadedModel | None = None
-        self._drafter: DraftSide[Any, Any] | None = None
-        self._speculation = speculation
-        self.policies = Policies(speculation)
-        self._verifier = Verifier(target.session, chunk)
+        self.configure(speculation)
+        self.verifier = Verifier(target.session, chunk)
         self.last_run = RunMetrics()
         self._busy = Lock()
         self._closed = False
+
+    def configure(self, speculation: dict[str, Any]) -> None:
+        """Settings for the runs to come. What the outcome policies have learned is lost."""
+        self._speculation, self.policies = speculation, Policies(speculation)
+        self._drafter: DraftSide[Any, Any] | None = None
+
+    @property
+    def draft(self) -> LoadedModel:
+        if self._draft is None:
+            self._draft = self._load_draft()
+        return self._draft
 
     def run(
         self, sequences: list[Sequence], mode: str, every_round: bool = True
@@ -91,26 +100,25 @@ class Pair:
         if self._closed:
             return
         self._closed = True
-        self._target.close()
+        self.target.close()
         if self._draft:
             self._draft.close()
 
     def _loop(self, mode: str) -> RoundLoop:
-        target = self._target
+        target = self.target
         if mode == "ar":
-            return RoundLoop(self._verifier, target.worker, target.lane)
-        if self._draft is None or self._drafter is None:
-            self._draft = self._load_draft()
+            return RoundLoop(self.verifier, target.worker, target.lane)
+        draft = self.draft
+        if self._drafter is None:
             nodes = self._speculation.get("tree_nodes", 0)
             kind: Any = partial(TreeDrafter, nodes=nodes) if nodes else Drafter
             self._drafter = kind(
-                self._draft.session,
+                draft.session,
                 lookahead=self._speculation["lookahead"],
                 policy=self.policies,
-                chunk=self._chunk,
+                chunk=self.chunk,
                 vocab_size=target.session.vocab_size,
-                taper=self._draft.session.device.type == "cpu",
+                taper=draft.session.device.type == "cpu",
             )
         loop = ConcurrentLoop if mode == "ssd" else SpeculativeLoop
-        draft = self._draft
-        return loop(self._verifier, target.worker, target.lane, self._drafter, draft.worker, draft.lane)
+        return loop(self.verifier, target.worker, target.lane, self._drafter, draft.worker, draft.lane)

@@ -46,14 +46,10 @@ class LLM:
         self.speculation = change_speculation(self.manifest, speculation or {})
         self.mode = check_mode(mode or self.speculation["mode"])
         self.tokenizer = load_tokenizer(self.directory / "tokenizer")
-        self._pair = Pair(
+        self.pair = Pair(
             self._load("target"), lambda: self._load("draft"), self.speculation, self.manifest.chunk
         )
-        try:
-            self._pair.policies.restore(read_statistics(self.directory))
-        except ValueError as error:
-            file = self.directory / STATISTICS
-            raise EngineError(f"{file}: is damaged ({error}); remove it, and it is learned again") from error
+        self._restore()
 
     def generate(
         self,
@@ -101,7 +97,23 @@ class LLM:
     @property
     def last_run(self) -> RunMetrics:
         """Times of the latest `generate` or `stream`, over all its prompts."""
-        return self._pair.last_run
+        return self.pair.last_run
+
+    def change(self, **speculation: Any) -> None:
+        """Other settings from the next call on, such as `budget=8`, with what was saved of the outcome policy.
+
+        Raises ConfigError for settings that the engine was not built for.
+        """
+        self.speculation = change_speculation(self.manifest, {**self.speculation, **speculation})
+        self.pair.configure(self.speculation)
+        self._restore()
+
+    def _restore(self) -> None:
+        try:
+            self.pair.policies.restore(read_statistics(self.directory))
+        except ValueError as error:
+            file = self.directory / STATISTICS
+            raise EngineError(f"{file}: is damaged ({error}); remove it, and it is learned again") from error
 
     def save_statistics(self) -> None:
         """Keep what the outcome policy has learned in the engine directory, where the next LLM goes on from it.
@@ -111,13 +123,13 @@ class LLM:
         Raises EngineError when the directory cannot be written to.
         """
         kept = read_statistics(self.directory)
-        for name, learned in self._pair.policies.statistics().items():
+        for name, learned in self.pair.policies.statistics().items():
             kept[name] = {**kept.get(name, {}), **learned}
         write_statistics(self.directory, kept)
 
     def close(self) -> None:
         """End the threads and give back the memory."""
-        self._pair.close()
+        self.pair.close()
 
     def __enter__(self) -> LLM:
         return self
@@ -130,7 +142,7 @@ class LLM:
     ) -> Iterator[tuple[Generation, list[int]]]:
         completions = {c.sequence: c for request in requests for c in request.completions}
         every_round |= any(sequence.params.stop_strings for sequence in completions)  # they are looked for in between
-        for sequence, tokens in self._pair.run(list(completions), check_mode(mode or self.mode), every_round):
+        for sequence, tokens in self.pair.run(list(completions), check_mode(mode or self.mode), every_round):
             completions[sequence].add(tokens)
             yield sequence, tokens
 
@@ -142,6 +154,10 @@ class LLM:
         if len(params) != len(prompts):
             raise RequestError(f"{len(params)} sampling_params for {len(prompts)} prompts; give one, or one for each")
         return [self._request(prompt, one) for prompt, one in zip(prompts, params, strict=True)]
+
+    def encode(self, prompt: Prompt, sampling_params: SamplingParams) -> list[int]:
+        """The prompt's token ids. Raises RequestError as `generate` does."""
+        return self._request(prompt, sampling_params).tokens
 
     def _request(self, prompt: Prompt, params: SamplingParams) -> _Request:
         text, tokens = encode(self.tokenizer, prompt, self.manifest.target.config["vocab_size"])

@@ -1,4 +1,4 @@
-"""The command line: `saguaro build | generate | bench | inspect | demo`."""
+"""The command line: `saguaro build | generate | bench | tune | inspect | demo`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from saguaro.cli.demo import demo
 from saguaro.cli.errors import ErrorsAsSentences
 from saguaro.cli.generate import generate
 from saguaro.cli.inspect import inspect
+from saguaro.cli.tune import tune
 
 
 @click.group(cls=ErrorsAsSentences, context_settings={"help_option_names": ["-h", "--help"]})
@@ -20,5 +21,5 @@ def main() -> None:
     speculative speculative decoding."""
 
 
-for command in (build, generate, bench, inspect, demo):
+for command in (build, generate, bench, tune, inspect, demo):
     main.add_command(command)

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
-from saguaro.cli.bundled import demo_directory
+from saguaro.cli.bundled import own_prompts
 from saguaro.cli.options import engine_argument, json_option, max_tokens_option
-from saguaro.cli.prompt_input import PromptLine, read_prompts
-
-if TYPE_CHECKING:
-    from saguaro.engine.manifest import Manifest
+from saguaro.cli.prompt_input import read_prompts
 
 
 @click.command()
@@ -48,7 +44,7 @@ def bench(
 
     chosen = _modes(modes)
     params = SamplingParams(max_tokens=max_tokens, temperature=temperature, seed=0)
-    lines = _prompts(prompts, read_manifest(engine))
+    lines = read_prompts(prompts or own_prompts(read_manifest(engine)))
     with Console(stderr=True).status("loading the engine") as status, LLM(engine) as llm:
         comparison = compare(
             llm,
@@ -71,10 +67,3 @@ def _modes(text: str) -> list[str]:
     return list(dict.fromkeys(modes))
 
 
-def _prompts(file: Path | None, manifest: Manifest) -> list[PromptLine]:
-    if file is None:
-        demo = demo_directory()
-        if demo is None or Path(manifest.target.source).resolve() != (demo / "target").resolve():
-            raise click.UsageError("name a file of prompts (only the demo pair has its own): --prompts F")
-        file = demo / "prompts.jsonl"
-    return read_prompts(file)

@@ -74,7 +74,7 @@ def test_three_modes_give_the_same_tokens_on_two_streams(llm: LLM, temperature: 
     assert total(outputs["sd"]).accepted > 20
     assert total(outputs["ssd"]).hits > 10
     assert llm.last_run.overlap > 0  # ssd ran last: the draft worked while the target verified
-    for model in (llm._pair._target, llm._pair._draft):
+    for model in (llm.pair.target, llm.pair.draft):
         assert model is not None
         session = model.session._session
         assert isinstance(session, CudaSession)

@@ -87,7 +87,7 @@ def test_a_slow_draft_is_not_waited_for_on_a_hit(engines: Engines, monkeypatch: 
     llm = engines.llm(lookahead=4, budget=8)
     params = SamplingParams(max_tokens=24, temperature=0, ignore_eos=True)
     expected = token_ids(llm.generate([[5, 6, 7]], params, mode="ar"))
-    SlowDraft(monkeypatch, llm._pair._target.session._session, 0.05)
+    SlowDraft(monkeypatch, llm.pair.target.session._session, 0.05)
     (output,) = llm.generate([[5, 6, 7]], params, mode="ssd")
     assert output.outputs[0].token_ids == expected[0]
     times = output.metrics.times

@@ -1,0 +1,53 @@
+"""What a verification and a draft step cost here, by how much they compute, alone and beside each other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+Curve = dict[int, float]  # seconds by count
+
+
+def interpolate(curve: Curve, count: int) -> float:
+    """Between two measured counts on the line, beyond the last one on as the last two go."""
+    counts = sorted(curve)
+    if count > counts[-1] and len(counts) > 1:
+        last, before = counts[-1], counts[-2]
+        slope = (curve[last] - curve[before]) / (last - before)
+        return curve[last] + max(0.0, slope) * (count - last)
+    return float(np.interp(count, counts, [curve[c] for c in counts]))
+
+
+@dataclass
+class Costs:
+    """Of one batch size, in seconds."""
+
+    verify_alone: Curve = field(default_factory=dict)  # by speculated tokens of each sequence
+    verify_beside: Curve = field(default_factory=dict)  # the draft being at work
+    layer_alone: Curve = field(default_factory=dict)  # by rows of each sequence, in a chain's rollout
+    layer_beside: Curve = field(default_factory=dict)  # the target being at work
+    tree_layer_alone: Curve = field(default_factory=dict)  # a forward pass of its own for each layer
+    tree_layer_beside: Curve = field(default_factory=dict)
+    overhead: dict[str, float] = field(default_factory=dict)  # of a round, by mode: what the curves leave out
+    scale: dict[str, float] = field(default_factory=dict)  # by mode: where a round takes less than the curves say
+
+    def verify(self, nodes: int, beside: bool) -> float:
+        return interpolate(self.verify_beside if beside else self.verify_alone, nodes)
+
+    def layer(self, rows: int, beside: bool, tree: bool) -> float:
+        if tree:
+            return interpolate(self.tree_layer_beside if beside else self.tree_layer_alone, rows)
+        return interpolate(self.layer_beside if beside else self.layer_alone, rows)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {name: {str(key): value for key, value in curve.items()} for name, curve in vars(self).items()}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Costs:
+        curves: dict[str, Any] = {
+            name: {(int(key) if key.isdecimal() else key): float(value) for key, value in curve.items()}
+            for name, curve in values.items()
+        }
+        return cls(**curves)

@@ -1,0 +1,60 @@
+"""Real runs of settings on the loaded engine, and how fast their rounds were."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from statistics import median
+from typing import Any
+
+from saguaro.llm import LLM
+from saguaro.outputs import RequestOutput
+from saguaro.runtime.metrics import RequestMetrics
+from saguaro.runtime.sampling_params import SamplingParams
+from saguaro.tuner.settings import Settings
+
+
+@dataclass
+class Measured:
+    """Several passes over the prompts with the same settings."""
+
+    rates: list[float] = field(default_factory=list)  # tokens per second of the rounds, of each pass
+    round_seconds: list[float] = field(default_factory=list)
+    metrics: RequestMetrics = field(default_factory=RequestMetrics)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "tokens_per_second": median(self.rates),
+            "round_seconds": median(self.round_seconds),
+            "tokens_per_round": self.metrics.tokens_per_round,
+            "hit_rate": self.metrics.hit_rate,
+        }
+
+
+class Runner:
+    """`prompts` (token ids) with a seed each, at one temperature."""
+
+    def __init__(self, llm: LLM, prompts: list[list[int]], *, max_tokens: int, temperature: float):
+        self.llm, self.prompts = llm, prompts
+        self.params = [
+            SamplingParams(max_tokens=max_tokens, temperature=temperature, seed=seed, ignore_eos=True)
+            for seed in range(len(prompts))
+        ]
+        self.statistics: dict[str, Any] = {}  # what the outcome policy knows when a run begins
+
+    def run(self, settings: Settings, batch: int, into: Measured) -> list[RequestOutput]:
+        """One pass over all prompts, `batch` at a time."""
+        self.llm.change(**{**settings.to_dict(), "fan_out": "adaptive"})
+        if self.statistics:
+            self.llm.pair.policies.restore(self.statistics)
+        outputs, seconds, rounds = [], 0.0, 0
+        for first in range(0, len(self.prompts), batch):
+            some = slice(first, first + batch)
+            outputs += self.llm.generate(list(self.prompts[some]), self.params[some], mode=settings.mode)
+            seconds += self.llm.last_run.in_rounds
+            rounds += self.llm.last_run.rounds
+        tokens = sum(len(output.outputs[0].token_ids) for output in outputs)
+        into.rates.append(tokens / seconds)
+        into.round_seconds.append(seconds / rounds)
+        for output in outputs:
+            into.metrics.add(output.metrics)
+        return outputs

@@ -1,0 +1,61 @@
+"""The settings that a tuner chooses among."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from saguaro.engine.limits import change_speculation
+from saguaro.engine.manifest import Manifest
+from saguaro.errors import ConfigError
+
+LOOKAHEADS = (2, 3, 4, 5, 6, 8, 12)
+BUDGETS = (6, 12, 16, 24, 48)
+TREES = (0, 8, 16, 32, 64)
+FALLBACKS = ("draft", "ngram")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Fields of a deployment's `speculation` section."""
+
+    mode: str
+    lookahead: int
+    budget: int
+    tree_nodes: int = 0
+    fallback: str = "draft"
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def __str__(self) -> str:
+        if self.mode == "ar":
+            return "ar"
+        shape = f"{self.tree_nodes} nodes, K = {self.lookahead}" if self.tree_nodes else f"K = {self.lookahead}"
+        budget = f", B = {self.budget}" if self.mode == "ssd" else ""
+        return f"{self.mode}, {shape}{budget}, {self.fallback}"
+
+
+def grid(manifest: Manifest) -> Iterator[Settings]:
+    """All settings that the engine has room for, AR and SD among them."""
+    built = manifest.speculation
+    yield Settings("ar", built["lookahead"], built["budget"])
+    for lookahead in sorted({*LOOKAHEADS, built["lookahead"]}):
+        for nodes in TREES:
+            for fallback in FALLBACKS:
+                sd = Settings("sd", lookahead, built["budget"], nodes, fallback)
+                if fits(manifest, {**sd.to_dict(), "budget": 1}):
+                    yield sd
+                for budget in sorted({*BUDGETS, built["budget"]}):
+                    ssd = Settings("ssd", lookahead, budget, nodes, fallback)
+                    if fits(manifest, ssd.to_dict()):
+                        yield ssd
+
+
+def fits(manifest: Manifest, settings: dict[str, Any]) -> bool:
+    try:
+        change_speculation(manifest, {"fan_out": "adaptive", **settings})
+    except ConfigError:
+        return False
+    return True

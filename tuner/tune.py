@@ -1,0 +1,237 @@
+"""`tune`: record, measure, predict the grid, run the best few, and write the quickest into the engine directory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from math import exp, log
+from pathlib import Path
+from statistics import fmean, median
+from typing import Any
+
+import numpy as np
+
+from saguaro.engine.directory import rewrite_manifest
+from saguaro.engine.limits import change_speculation
+from saguaro.errors import ConfigError
+from saguaro.llm import LLM
+from saguaro.outputs import RequestOutput
+from saguaro.runtime.sampling_params import SamplingParams
+from saguaro.runtime.sequence import Sequence as Generation
+from saguaro.runtime.speculation.adaptive import AdaptivePolicy
+from saguaro.tuner.costs import Costs
+from saguaro.tuner.measure import CostMeter
+from saguaro.tuner.recording import Recording, record
+from saguaro.tuner.report import Report
+from saguaro.tuner.runs import Measured, Runner
+from saguaro.tuner.settings import Settings, grid
+from saguaro.tuner.simulation import Prediction, Simulation
+
+VERIFIED = 4  # of the predicted best, how many are run
+NGRAMS = 12  # of the predicted best, for how many the other fallback is looked at
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass
+class Verified:
+    """One setting, as predicted and as measured; speeds in tokens per second by batch size."""
+
+    settings: Settings
+    predicted: dict[int, float]
+    measured: dict[int, float]
+
+    @property
+    def score(self) -> float:
+        return mean_speed(self.measured)
+
+
+def mean_speed(speeds: dict[int, float]) -> float:
+    """The geometric mean over the batch sizes, so that each weighs the same."""
+    return exp(fmean(log(speed) for speed in speeds.values()))
+
+
+class Tuner:
+    def __init__(
+        self,
+        llm: LLM,
+        prompts: Sequence[list[int]],
+        *,
+        temperature: float,
+        max_tokens: int,
+        batches: Sequence[int],
+        repeat: int,
+        report: Path,
+        progress: Progress,
+    ):
+        """
+        Args:
+            prompts: token ids.
+            batches: batch sizes to be quick at.
+            repeat: passes over the prompts whose median counts.
+            report: the JSON file to write; a run that was interrupted goes on from it.
+
+        Raises ConfigError: a batch size that the engine was not built for, a file that cannot be the report.
+        """
+        most = llm.manifest.max_batch_size
+        for batch in batches:
+            if not 1 <= batch <= most:
+                raise ConfigError(
+                    f"batch is {batch}, but the engine was built for 1 to {most} sequences; "
+                    f"build it again with --max-batch-size {batch}"
+                )
+        self.llm, self.prompts, self.batches, self.repeat = llm, list(prompts), list(batches), repeat
+        self.temperature, self.progress = temperature, progress
+        self.runner = Runner(llm, self.prompts, max_tokens=max_tokens, temperature=temperature)
+        files = sorted((name, entry["sha256"]) for name, entry in llm.manifest.files.items())
+        self.report = Report.open(report, files, prompts, temperature, max_tokens, batches, repeat)
+        self.settings = list(grid(llm.manifest))
+        built = llm.manifest.speculation
+        self.base = Settings("ssd", built["lookahead"], built["budget"], built.get("tree_nodes", 0))
+
+    def run(self) -> list[Verified]:
+        """What was verified, the quickest first; that one is the engine's from now on."""
+        recordings = self._recordings()
+        costs = {batch: self._costs(batch, recordings) for batch in self.batches}
+        predicted = self._predict(recordings, costs)
+        verified = sorted(self._verify(self._best(predicted), predicted), key=lambda one: -one.score)
+        self.llm.manifest.speculation = change_speculation(
+            self.llm.manifest, {**verified[0].settings.to_dict(), "fan_out": "adaptive"}
+        )
+        rewrite_manifest(self.llm.directory, self.llm.manifest)
+        self.llm.change(**self.llm.manifest.speculation)
+        self.llm.pair.policies.restore(self.runner.statistics)
+        self.llm.save_statistics()
+        self.report.note(verified[0].settings.to_dict(), "chosen")
+        return verified
+
+    def _recordings(self) -> list[Recording]:
+        """The target's own text, and the draft's candidates along it; the statistics of a first SSD run."""
+        noted = self.report.get("recordings")
+        if noted is None:
+            self.progress("text", 0, 3)
+            outputs = self.runner.run(Settings("ar", 1, 1), max(self.batches), Measured())
+            self.progress("text", 1, 3)
+            candidates = max(AdaptivePolicy(s.budget, s.lookahead).candidates() for s in self.settings)
+            recordings = [self._record(output, params, candidates) for output, params in self._pairs(outputs)]
+            self.progress("text", 2, 3)
+            self.runner.run(self.base, 1, Measured())
+            statistics = self.llm.pair.policies.statistics()
+            self.report.note(statistics, "statistics")
+            self.report.note([_plain(recording) for recording in recordings], "recordings")
+            noted = self.report.get("recordings")
+            self.progress("text", 3, 3)
+        self.runner.statistics = self.report.get("statistics")
+        return [
+            Recording(one["prompt"], one["truth"], np.array(one["tokens"]), np.array(one["scores"], dtype=np.float32))
+            for one in noted
+        ]
+
+    def _pairs(self, outputs: list[RequestOutput]) -> list[tuple[RequestOutput, SamplingParams]]:
+        return list(zip(outputs, self.runner.params, strict=True))
+
+    def _record(self, output: RequestOutput, params: SamplingParams, candidates: int) -> Recording:
+        pair = self.llm.pair
+        sequence = Generation(list(output.prompt_token_ids), params, params.seed or 0, frozenset())
+        sequence.tokens += output.outputs[0].token_ids
+        arguments = (pair.draft.session, sequence, pair.target.session.vocab_size, candidates, pair.chunk)
+        return pair.draft.worker.run(record, *arguments)
+
+    def _costs(self, batch: int, recordings: list[Recording]) -> Costs:
+        noted = self.report.get("costs", str(batch))
+        if noted is None:
+            middle = [r.prompt + r.truth[: len(r.truth) // 2] for r in recordings]
+            some = [middle[i % len(middle)] for i in range(batch)]
+            nodes = max(max(s.lookahead, s.tree_nodes) for s in self.settings)
+            rows = max(s.budget for s in self.settings)
+            meter = CostMeter(self.llm.pair, some, self.temperature, nodes, rows)
+            stage = f"costs, batch {batch}"
+            costs = meter.measure(lambda done, total: self.progress(stage, done, total))
+            self._calibrate(batch, costs, recordings)
+            self.report.note(costs.to_dict(), "costs", str(batch))
+            noted = self.report.get("costs", str(batch))
+        return Costs.from_dict(noted)
+
+    def _calibrate(self, batch: int, costs: Costs, recordings: list[Recording]) -> None:
+        """By what a real round takes, in each mode, with the engine's own settings."""
+        for mode in ("ar", "sd", "ssd"):
+            settings = Settings(mode, self.base.lookahead, self.base.budget, self.base.tree_nodes)
+            measured = Measured()
+            for _ in range(self.repeat):
+                self.runner.run(settings, batch, measured)
+            played = self._simulate(settings, costs, recordings, batch)
+            real, simulated = median(measured.round_seconds), played.seconds / played.rounds
+            costs.overhead[mode], costs.scale[mode] = max(0.0, real - simulated), min(1.0, real / simulated)
+
+    def _simulate(self, settings: Settings, costs: Costs, recordings: list[Recording], batch: int) -> Prediction:
+        policy = AdaptivePolicy(settings.budget, settings.lookahead)
+        policy.restore(self.runner.statistics["greedy" if self.temperature == 0 else "sampled"]["adaptive"])
+        taper = self.llm.pair.draft.session.device.type == "cpu"
+        return Simulation(settings, costs, policy=policy, taper=taper).run(recordings, batch)
+
+    def _predict(
+        self, recordings: list[Recording], costs: dict[int, Costs]
+    ) -> dict[Settings, dict[int, Prediction]]:
+        predicted: dict[Settings, dict[int, Prediction]] = {}
+        drafting = [settings for settings in self.settings if settings.fallback == "draft"]
+        total = len(drafting) + NGRAMS
+        for settings in drafting:
+            self.progress("predictions", len(predicted), total)
+            predicted[settings] = {b: self._simulate(settings, costs[b], recordings, b) for b in self.batches}
+        best = sorted(predicted, key=lambda s: -_speed(predicted[s]))
+        for settings in [replace(s, fallback="ngram") for s in best if s.mode != "ar"][:NGRAMS]:
+            self.progress("predictions", len(predicted), total)
+            predicted[settings] = {b: self._simulate(settings, costs[b], recordings, b) for b in self.batches}
+        self.progress("predictions", total, total)
+        rows = [
+            {**settings.to_dict(), "predicted": {str(b): p.tokens_per_second for b, p in by_batch.items()}}
+            for settings, by_batch in predicted.items()
+        ]
+        self.report.note(sorted(rows, key=lambda row: -sum(row["predicted"].values())), "grid")
+        return predicted
+
+    def _best(self, predicted: dict[Settings, dict[int, Prediction]]) -> list[Settings]:
+        """The predicted best, the best of each kind, and what the engine has now."""
+        ranked = sorted(predicted, key=lambda s: -_speed(predicted[s]))
+        chosen = ranked[:VERIFIED]
+        for kind in ({"mode": "ar"}, {"mode": "sd"}, {"mode": "ssd", "tree_nodes": 0}, {"fallback": "ngram"}):
+            chosen += [s for s in ranked if all(getattr(s, key) == value for key, value in kind.items())][:1]
+        trees = [s for s in ranked if s.tree_nodes]
+        return list(dict.fromkeys([*chosen, *trees[:1], *(s for s in ranked if s == self.base)]))
+
+    def _verify(
+        self, chosen: list[Settings], predicted: dict[Settings, dict[int, Prediction]]
+    ) -> list[Verified]:
+        """Run each, taking turns, so that what else the machine does weighs on all alike."""
+        runs: dict[tuple[Settings, int], Measured] = {(s, b): Measured() for s in chosen for b in self.batches}
+        done, total = 0, self.repeat * len(runs)
+        for again in range(self.repeat):
+            for settings, batch in runs:
+                self.progress("verification", done, total)
+                names = ("verified", str(batch), str(settings), str(again))
+                if self.report.get(*names) is None:
+                    one = Measured()
+                    self.runner.run(settings, batch, one)
+                    self.report.note(one.to_dict(), *names)
+                runs[settings, batch].rates.append(self.report.get(*names)["tokens_per_second"])
+                done += 1
+        self.progress("verification", total, total)
+        return [
+            Verified(
+                settings,
+                {batch: predicted[settings][batch].tokens_per_second for batch in self.batches},
+                {batch: float(np.median(runs[settings, batch].rates)) for batch in self.batches},
+            )
+            for settings in chosen
+        ]
+
+
+def _speed(predictions: dict[int, Prediction]) -> float:
+    return mean_speed({batch: prediction.tokens_per_second for batch, prediction in predictions.items()})
+
+
+def _plain(recording: Recording) -> dict[str, Any]:
+    return {
+        "prompt": recording.prompt, "truth": recording.truth, "tokens": recording.tokens.tolist(),
+        "scores": np.round(recording.scores.astype(float), 4).tolist(),
+    }  # fmt: skip
