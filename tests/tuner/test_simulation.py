@@ -1,0 +1,85 @@
+"""Simulated rounds against real ones: the same counts where timing plays no part."""
+
+from __future__ import annotations
+
+import pytest
+
+from saguaro import LLM
+from saguaro.runtime.rounds import ConcurrentLoop
+from saguaro.runtime.speculation.adaptive import AdaptivePolicy
+from saguaro.tuner.costs import Costs, interpolate
+from saguaro.tuner.recording import Recording, record
+from saguaro.tuner.runs import Measured, Runner
+from saguaro.tuner.settings import Settings
+from saguaro.tuner.simulation import Prediction, Simulation
+from tests.runtime.engines import Engines, random_prompts
+
+FLAT = Costs({0: 1.0}, {0: 1.0}, {1: 0.01}, {1: 0.01}, {1: 0.01}, {1: 0.01})
+PROMPTS = random_prompts(8, seed=4)
+
+
+def test_between_and_beyond_what_was_measured() -> None:
+    curve = {0: 1.0, 4: 2.0, 8: 4.0}
+    assert [interpolate(curve, count) for count in (0, 2, 4, 6, 12)] == [1.0, 1.5, 2.0, 3.0, 6.0]
+    assert Costs.from_dict(FLAT.to_dict()) == FLAT
+
+
+def recordings(runner: Runner) -> list[Recording]:
+    outputs = runner.run(Settings("ar", 1, 1), 1, Measured())
+    made, pair = [], runner.llm.pair
+    from saguaro.runtime.sequence import Sequence
+
+    for output, params in zip(outputs, runner.params, strict=True):
+        sequence = Sequence(list(output.prompt_token_ids), params, params.seed or 0, frozenset())
+        sequence.tokens += output.outputs[0].token_ids
+        made.append(pair.draft.worker.run(record, pair.draft.session, sequence, 320, 20, pair.chunk))
+    return made
+
+
+def simulated(settings: Settings, made: list[Recording], batch: int = 1) -> Prediction:
+    policy = AdaptivePolicy(settings.budget, settings.lookahead)
+    return Simulation(settings, FLAT, policy=policy, taper=True).run(made, batch)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.8])
+def test_the_rounds_of_sd_are_the_real_ones(engines: Engines, temperature: float) -> None:
+    """A chain's acceptance follows from the recording alone: every count is exact, n-grams' too."""
+    with LLM(engines.llm().directory) as llm:
+        runner = Runner(llm, PROMPTS, max_tokens=32, temperature=temperature)
+        made = recordings(runner)
+        for settings in (Settings("sd", 5, 1), Settings("sd", 3, 1), Settings("sd", 4, 1, 0, "ngram")):
+            real = Measured()
+            runner.run(settings, 1, real)
+            played = simulated(settings, made)
+            assert (played.tokens, played.rounds) == (real.metrics.output_tokens, real.metrics.rounds)
+
+
+@pytest.mark.parametrize("nodes", [0, 12])
+def test_hits_and_tokens_of_ssd_are_close(
+    engines: Engines, monkeypatch: pytest.MonkeyPatch, nodes: int
+) -> None:
+    monkeypatch.setattr(ConcurrentLoop, "anytime", False)  # else it depends on the machine what is drafted in time
+    with LLM(engines.llm(tree_nodes=nodes).directory) as llm:
+        runner = Runner(llm, PROMPTS, max_tokens=48, temperature=0.0)
+        made = recordings(runner)
+        settings, real = Settings("ssd", 5, 12, nodes), Measured()
+        runner.run(settings, 1, real)
+        played = simulated(settings, made)
+    assert played.tokens == real.metrics.output_tokens
+    assert played.hit_rate == pytest.approx(real.metrics.hit_rate, abs=0.1)
+    assert played.tokens_per_round == pytest.approx(real.metrics.tokens_per_round, rel=0.1)
+
+
+def test_a_slow_draft_and_a_full_batch_take_their_time(engines: Engines) -> None:
+    with LLM(engines.llm().directory) as llm:
+        made = recordings(Runner(llm, PROMPTS, max_tokens=24, temperature=0.0))
+    ar = simulated(Settings("ar", 1, 1), made)
+    assert ar.tokens_per_second == pytest.approx(1.0)
+    assert simulated(Settings("ar", 1, 1), made, batch=4).tokens_per_second == pytest.approx(4.0)
+    ssd = simulated(Settings("ssd", 5, 12), made)
+    assert ssd.tokens_per_second > 1.2
+    slow = Costs({0: 1.0}, {0: 1.0}, {1: 0.5}, {1: 0.5}, {1: 0.5}, {1: 0.5})
+    policy = AdaptivePolicy(12, 5)
+    slowed = Simulation(Settings("ssd", 5, 12), slow, policy=policy, taper=True).run(made, 1)
+    assert slowed.tokens_per_second < ssd.tokens_per_second
+    assert slowed.seconds < slowed.rounds * (1.0 + 2.5 + 0.5 + 0.5)  # a fallback of five steps, one step's wait
