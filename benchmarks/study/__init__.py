@@ -1,0 +1,1 @@
+"""The parts of `policy_study.py`: each measures one thing and gives what JSON holds, `plots.py` draws it."""

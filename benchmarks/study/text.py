@@ -1,0 +1,35 @@
+"""What the study generates from: the demo pair's held-out prompts, with a seed each."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from saguaro import LLM
+from saguaro.runtime.sequence import Sequence
+from saguaro.tuner.recording import Recording, record
+from saguaro.tuner.runs import Measured, Runner
+from saguaro.tuner.settings import Settings
+
+DEMO = Path(__file__).parents[2] / "examples" / "demo"
+TEMPERATURES = (0.0, 0.7, 1.0)
+MAX_TOKENS = 64
+
+
+def runner(llm: LLM, temperature: float, count: int) -> Runner:
+    """For the first `count` prompts."""
+    lines = (DEMO / "prompts.jsonl").read_text(encoding="utf-8").splitlines()[:count]
+    prompts = [llm.tokenizer.encode(json.loads(line)["prompt"]) for line in lines]
+    return Runner(llm, prompts, max_tokens=MAX_TOKENS, temperature=temperature)
+
+
+def recordings(run: Runner, candidates: int) -> list[Recording]:
+    """The draft's `candidates` best tokens along the target's own text."""
+    pair, made = run.llm.pair, []
+    outputs = run.run(Settings("ar", 5, 1), 1, Measured())
+    for output, params in zip(outputs, run.params, strict=True):
+        sequence = Sequence(list(output.prompt_token_ids), params, params.seed or 0, frozenset())
+        sequence.tokens += output.outputs[0].token_ids
+        vocab_size = pair.target.session.vocab_size
+        made.append(pair.draft.worker.run(record, pair.draft.session, sequence, vocab_size, candidates, pair.chunk))
+    return made
