@@ -12,11 +12,13 @@ from typing import Any
 import pytest
 import torch
 from click.testing import CliRunner
+from inflate import inflate, main
+from inflation import files
+from inflation import sizes as known
+from inflation.sizes import sizes_like
 from safetensors import safe_open
 from transformers import AutoModelForCausalLM
 
-from benchmarks import inflate as inflating
-from benchmarks.inflate import inflate, main, sizes_like
 from saguaro import LLM, RequestOutput, SamplingParams, build
 from saguaro.builder.checkpoint import open_checkpoint
 from saguaro.cli.prompt_input import read_prompts
@@ -73,7 +75,7 @@ def test_logits_are_the_small_models(changes: dict[str, Any], sizes: dict[str, i
     if "vocab_size" in sizes:  # the padding has no part in the probabilities, and a common shift no effect
         assert error(found.log_softmax(-1)[..., :320], expected.log_softmax(-1)) <= 1e-5
     config = json.loads((path / "config.json").read_text())
-    assert {name: config[field] for name, field in inflating.FIELDS.items() if name in sizes} == sizes
+    assert {name: config[field] for name, field in known.FIELDS.items() if name in sizes} == sizes
 
 
 def test_in_bf16_it_is_exact_but_for_sums_where_the_gains_scale_by_a_power_of_two(small: Path, tmp_path: Path) -> None:
@@ -99,7 +101,7 @@ def test_only_what_has_to_be_zero_is(small: Path, tmp_path: Path) -> None:
 
 
 def test_shards_and_their_index(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inflating, "SHARD_BYTES", 1_000_000)
+    monkeypatch.setattr(files, "SHARD_BYTES", 1_000_000)
     path = inflate(str(small), tmp_path / "large", WIDER, "fp32")
     shards = sorted(path.glob("*.safetensors"))
     assert len(shards) > 2
@@ -138,7 +140,7 @@ def test_command_line(small: Path, tmp_path: Path) -> None:
 
 
 def test_like_takes_sizes_where_no_option_does(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(inflating.LIKE, "llama-3.2-1b", inflating.Like(128, 4, 256, 64, 160, 400))
+    monkeypatch.setitem(known.LIKE, "llama-3.2-1b", known.Like(128, 4, 256, 64, 160, 400))
     result = run(small, tmp_path / "large", "--like", "llama-3.2-1b", "--num-layers", 3)
     assert result.exit_code == 0, result.output
     config = open_checkpoint(str(tmp_path / "large")).config
