@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -12,13 +14,13 @@ from typing import Any
 import pytest
 import torch
 from click.testing import CliRunner
-from inflate import inflate, main
-from inflation import files
-from inflation import sizes as known
-from inflation.sizes import sizes_like
 from safetensors import safe_open
 from transformers import AutoModelForCausalLM
 
+from benchmarks.inflation import files
+from benchmarks.inflation import sizes as known
+from benchmarks.inflation.command import inflate, main
+from benchmarks.inflation.sizes import sizes_like
 from saguaro import LLM, RequestOutput, SamplingParams, build
 from saguaro.builder.checkpoint import open_checkpoint
 from saguaro.cli.prompt_input import read_prompts
@@ -139,6 +141,12 @@ def test_command_line(small: Path, tmp_path: Path) -> None:
     assert (tmp_path / "large" / "tokenizer.json").read_bytes() == (small / "tokenizer.json").read_bytes()
 
 
+def test_it_runs_from_anywhere(tmp_path: Path) -> None:
+    script = Path(__file__).parents[2] / "benchmarks/inflate.py"
+    shown = subprocess.run([sys.executable, script, "--help"], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert shown.stdout.startswith("Usage: inflate.py [OPTIONS] SOURCE OUTPUT")
+
+
 def test_like_takes_sizes_where_no_option_does(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(known.LIKE, "llama-3.2-1b", known.Like(128, 4, 256, 64, 160, 400))
     result = run(small, tmp_path / "large", "--like", "llama-3.2-1b", "--num-layers", 3)
@@ -252,6 +260,7 @@ def test_demo_pair_inflated_gives_the_same_tokens(inflated: Path) -> None:
     small draft, for every k. Both inflated generate 2 of the prompts again with `ssd`.
     """
     prompts = [line.prompt for line in read_prompts(DEMO / "prompts.jsonl")][:20]
+    assert len(set(prompts)) == 20
     target, draft = DEMO / "target", DEMO / "draft"
     expected, guessed = generate(inflated / "small", target, draft, {"ar": prompts, "sd": prompts})
     assert all(len(output) == 48 for output in tokens(expected))
