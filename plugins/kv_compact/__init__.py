@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import torch
 
+from ..devices import check_devices
 from . import reference
 
 __all__ = ["kv_compact"]
@@ -24,8 +25,8 @@ def kv_compact(
 
     Args:
         k_cache, v_cache: [B, H_kv, S, D], or all layers at once: [L, B, H_kv, S, D], or a sequence of L
-            tensors [B, H_kv, S, D] of one shape and layout. Any type (rows are moved as they are); the
-            last dimension must be contiguous. Changed in place.
+            tensors [B, H_kv, S, D] of one shape and layout. Any type of up to 8 bytes (rows are moved as they
+            are); the last dimension must be contiguous. Changed in place.
         rows: [B, A] int32 or int64, A <= 512: cache rows counted from the first node of the tree (row
             `prefix_length`); -1 moves nothing and is how shorter paths are padded. The first
             node is usually the root, which stays where it is: then rows[b] is 0 followed by
@@ -63,6 +64,8 @@ def _check(keys, values, rows, prefix_length) -> None:
     first = keys[0]
     if first.dim() != 4 or not first.numel():
         raise ValueError(f"a cache must be [B, H_kv, S, D] for each layer, got {list(first.shape)}")
+    if first.element_size() not in (1, 2, 4, 8):
+        raise TypeError(f"a cache's elements must have 1, 2, 4 or 8 bytes, got {first.dtype}")
     if first.stride(-1) != 1:
         raise ValueError(f"a cache must be contiguous in its last dimension, got strides {first.stride()}")
     if len(keys) != len(values):
@@ -78,10 +81,9 @@ def _check(keys, values, rows, prefix_length) -> None:
         if not isinstance(tensor, torch.Tensor) or tensor.dtype not in (torch.int32, torch.int64):
             got = tensor.dtype if isinstance(tensor, torch.Tensor) else type(tensor).__name__
             raise TypeError(f"{name} must be an int32 or int64 tensor, got {got}")
-        if tensor.device != first.device:
-            raise ValueError(f"{name} is on {tensor.device} and the caches on {first.device}: use one device")
         if tensor.dim() != len(shape.split(",")) or tensor.shape[0] != first.shape[0]:
             raise ValueError(f"{name} must be {shape} with B = {first.shape[0]}, got {list(tensor.shape)}")
+    check_devices({"k_cache": first, "rows": rows, "prefix_length": prefix_length})
     if rows.shape[1] > 512:
         raise ValueError(f"rows may move at most 512 rows of a sequence, got {rows.shape[1]}")
 

@@ -74,7 +74,7 @@ def block(count: int, head_size: int) -> dict:
     return {"ROWS": rows, "BLOCK_D": width, "num_warps": 8 if rows * width > 2048 else 4}
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=1024)  # one for each slot of a session: were they dropped, calls would wait for copies again
 def pointer_table(addresses: tuple[int, ...], device: torch.device) -> torch.Tensor:
     """Copied to the device once for each set of caches, so that later calls can be captured in a graph."""
     return torch.tensor(addresses, dtype=torch.int64).to(device)

@@ -42,7 +42,7 @@ def noise_bits(
 
     Raises:
         TypeError: a seed, position or token that is not an integer.
-        ValueError: shapes that do not fit together.
+        ValueError: shapes that do not fit together, or a device that is neither a CPU nor a CUDA GPU.
     """
     return _noise(seed, positions, tokens, stream, device, gumbel=False)
 
@@ -65,6 +65,8 @@ def _noise(seed, positions, tokens, stream, device, gumbel):
     if device is None:
         device = next((x.device for x in (positions, seed, tokens) if isinstance(x, torch.Tensor)), None)
     device = torch.device(device or "cpu")
+    if device.type not in ("cpu", "cuda"):
+        raise ValueError(f"the noise is computed on a CPU or a CUDA GPU, got the device {device}")
     positions = _integers(positions, "positions", device)
     if not isinstance(seed, int):
         seed = _integers(seed, "seed", device)
@@ -100,14 +102,14 @@ def _launch(seed, positions, tokens, columns, stream, gumbel):
     from . import kernel
 
     if isinstance(seed, int):
-        seed = torch.full((1,), _as_int64(seed), dtype=torch.int64, device=positions.device)
+        seed = torch.full((1,), as_int64(seed), dtype=torch.int64, device=positions.device)
     seeds = seed.reshape(-1, *[1] * (positions.dim() - 1)).expand(positions.shape).reshape(-1)
     ids = None if isinstance(tokens, int) else tokens.reshape(-1, columns) if tokens.dim() > 1 else tokens
     out = kernel.launch(seeds, positions.reshape(-1), ids, columns, stream, gumbel)
     return out.reshape(*positions.shape, columns)
 
 
-def _as_int64(seed: int) -> int:
+def as_int64(seed: int) -> int:
     """The signed 64-bit integer of the same low 64 bits."""
     return (seed + (1 << 63)) % (1 << 64) - (1 << 63)
 
@@ -116,7 +118,7 @@ def _integers(value, name: str, device: torch.device) -> torch.Tensor:
     if not isinstance(value, torch.Tensor):
         try:
             if name == "seed":  # Python seeds may use the whole unsigned range of 64 bits
-                value = [_as_int64(operator.index(x)) for x in value]
+                value = [as_int64(operator.index(x)) for x in value]
             value = torch.tensor(value)
         except (TypeError, ValueError):
             raise TypeError(f"{name} must be integers, got {value!r:.80}") from None

@@ -50,10 +50,10 @@ def tree_accept(
         length [B] int64: how many were accepted; bonus [B] int64: the token after them.
 
     On CUDA the per-sequence arguments may be CUDA tensors, and then nothing waits for the host and the
-    call can be captured in a graph; their values are not checked there.
+    call can be captured in a graph; the values of tensors are not checked there.
 
     Raises:
-        TypeError: logits that are not floating point, tokens or parents that are not integers.
+        TypeError: logits that are not floating point; tokens, parents, seeds or positions that are not integers.
         ValueError: shapes or devices that do not fit, settings out of range, a parent that points forward.
     """
     checks.logits_and_tree(logits, tokens, parents)
@@ -61,6 +61,8 @@ def tree_accept(
     if logits.device.type == "cuda":
         from . import kernel
 
+        if not any(isinstance(value, torch.Tensor) for value in (temperature, top_k, top_p, min_p)):
+            checks.sampling_settings(batch, temperature, top_k, top_p, min_p)
         arguments = kernel.device_arguments(logits.device, batch, seed, position, temperature, top_k, top_p, min_p)
         return kernel.launch(logits, tokens, parents, *arguments)
     settings = checks.sampling_settings(batch, temperature, top_k, top_p, min_p)
@@ -70,8 +72,8 @@ def tree_accept(
         logits,
         token_lists,
         parent_lists,
-        checks.per_sequence(seed, batch, "seed"),
-        checks.per_sequence(position, batch, "position"),
+        checks.per_sequence(seed, batch, "seed", whole=True),
+        checks.per_sequence(position, batch, "position", whole=True),
         settings,
     )
 

@@ -1,22 +1,36 @@
 """What `tree_accept` and `perturbed_scores` accept, with one sentence for each thing that they do not."""
 
 import math
+from numbers import Integral, Real
 
 import torch
+
+from ..devices import check_devices
 
 FLOATS = (torch.float32, torch.float16, torch.bfloat16)
 
 
-def per_sequence(value, batch: int, name: str) -> list:
-    """A number, a sequence or a CPU tensor [B] as a list of B numbers."""
+def per_sequence(value, batch: int, name: str, whole: bool = False) -> list:
+    """A number, a sequence or a tensor [B] as a list of B numbers, integers where `whole`."""
     if isinstance(value, torch.Tensor):
+        vector(value, batch, name, whole)
         value = value.tolist()
-    if isinstance(value, int | float):
+    kind, kinds = (Integral, "integers") if whole else (Real, "numbers")
+    if isinstance(value, kind):
         return [value] * batch
-    value = list(value)
+    if not hasattr(value, "__len__") or not all(isinstance(one, kind) for one in value):
+        raise TypeError(f"{name} must be {kinds}, one or one for each sequence, got {value!r:.80}")
     if len(value) != batch:
         raise ValueError(f"{name} must hold one value for each of the {batch} sequences, got {len(value)}")
-    return value
+    return list(value)
+
+
+def vector(value: torch.Tensor, batch: int, name: str, whole: bool) -> None:
+    """What can be seen of a tensor [B], or of one number, without reading it."""
+    if whole and (value.is_floating_point() or value.is_complex() or value.dtype == torch.bool):
+        raise TypeError(f"{name} must be integers, got {value.dtype}")
+    if value.dim() and value.shape != (batch,):
+        raise ValueError(f"{name} must hold one value for each of the {batch} sequences, got {list(value.shape)}")
 
 
 def sampling_settings(batch: int, temperature, top_k, top_p, min_p) -> list[tuple[float, int, float, float]]:
@@ -56,8 +70,7 @@ def logits_and_tree(logits, tokens, parents) -> None:
             raise TypeError(f"{name} must be int64 or int32, got {tensor.dtype}")
         if tensor.shape != logits.shape[:2]:
             raise ValueError(f"{name} must be [B, N] = {list(logits.shape[:2])} like logits, got {list(tensor.shape)}")
-        if tensor.device != logits.device:
-            raise ValueError(f"{name} is on {tensor.device} and logits on {logits.device}: use one device")
+    check_devices({"logits": logits, "tokens": tokens, "parents": parents})
 
 
 def tree(tokens: list[list[int]], parents: list[list[int]]) -> None:

@@ -17,7 +17,9 @@ import torch
 import triton
 import triton.language as tl
 
+from ..noise import as_int64
 from ..noise.kernel import gumbel_from_bits, position_keys, token_hash
+from . import checks
 
 SLICE = 4096  # tokens of one program in the first pass: a vocabulary of 128k makes 32 programs a node
 # No fused multiply-add, so that l / T + g rounds as on the CPU. A walk reads its rows with 8 warps.
@@ -226,17 +228,14 @@ def device_arguments(device, batch, seed, position, temperature, top_k, top_p, m
     device = torch.device(device)
 
     def vector(value, dtype, name):
-        if isinstance(value, int) and dtype == torch.int64:
-            value = (value + (1 << 63)) % (1 << 64) - (1 << 63)
-        elif not isinstance(value, torch.Tensor | int | float) and dtype == torch.int64:
-            value = [(int(v) + (1 << 63)) % (1 << 64) - (1 << 63) for v in value]
-        if not isinstance(value, torch.Tensor):  # queued from pinned memory: the host does not wait for the device
+        whole = dtype == torch.int64
+        if isinstance(value, torch.Tensor):
+            checks.vector(value, batch, name, whole)
+        else:  # queued from pinned memory: the host does not wait for the device
+            value = checks.per_sequence(value, batch, name, whole)
+            value = [as_int64(int(one)) for one in value] if whole else value
             value = torch.tensor(value, dtype=dtype, pin_memory=device.type == "cuda")
-        value = value.to(device=device, dtype=dtype, non_blocking=True)
-        value = value.expand(batch) if value.dim() == 0 else value
-        if value.shape != (batch,):
-            raise ValueError(f"{name} must hold one value for each of the {batch} sequences, got {list(value.shape)}")
-        return value.contiguous()
+        return value.to(device=device, dtype=dtype, non_blocking=True).expand(batch).contiguous()
 
     return (
         vector(seed, torch.int64, "seed"),

@@ -2,6 +2,7 @@
 
 import torch
 
+from ..devices import check_devices
 from . import reference
 from .masks import MAX_NODES, pack_ancestors
 
@@ -60,8 +61,7 @@ def _check(q, k_cache, v_cache, ancestors, prefix_length) -> None:
     for name, tensor in tensors.items():
         if not isinstance(tensor, torch.Tensor):
             raise TypeError(f"{name} must be a tensor, got {type(tensor).__name__}")
-        if tensor.device != q.device:
-            raise ValueError(f"{name} is on {tensor.device} and q on {q.device}: use one device")
+    check_devices(tensors)
     if q.dtype not in FLOATS:
         raise TypeError(f"q must be float32, float16 or bfloat16, got {q.dtype}")
     if q.dim() != 4 or not q.numel():

@@ -4,6 +4,8 @@ from functools import lru_cache
 
 import torch
 
+from ..devices import check_devices
+
 MAX_NODES = 512
 
 
@@ -27,6 +29,7 @@ def pack_ancestors(parents: torch.Tensor) -> torch.Tensor:
         raise TypeError(f"parents must be an int64 or int32 tensor, got {got}")
     if parents.dim() != 2 or not 1 <= parents.shape[1] <= MAX_NODES:
         raise ValueError(f"parents must be [B, N] with N from 1 to {MAX_NODES}, got shape {list(parents.shape)}")
+    check_devices({"parents": parents})
     nodes = torch.arange(parents.shape[1], device=parents.device)
     backward = (parents < nodes) & (parents >= -1)
     if parents.device.type == "cpu" and not bool(backward.all()):

@@ -134,6 +134,16 @@ def test_wrong_input():
         kv_compact(k, k[:, :, :9], rows, prefix)
     with pytest.raises(ValueError, match="one shape, layout, type and device"):
         kv_compact(k, k.half(), rows, prefix)
+    with pytest.raises(ValueError, match="one shape, layout, type and device"):
+        kv_compact(k, k.to("meta"), rows, prefix)
+    with pytest.raises(ValueError, match="rows is on meta and k_cache on cpu: use one device"):
+        kv_compact(k, k, rows.to("meta"), prefix)
+    with pytest.raises(ValueError, match="k_cache is on meta, where no plugin runs"):
+        kv_compact(k.to("meta"), k.to("meta"), rows, prefix)
+    with pytest.raises(TypeError, match=r"1, 2, 4 or 8 bytes, got torch\.complex128"):
+        kv_compact(k.to(torch.complex128), k.to(torch.complex128), rows, prefix)
+    with pytest.raises(ValueError, match=r"a cache must be \[B, H_kv, S, D\]"):
+        kv_compact(k[0], k[0], rows, prefix)
     with pytest.raises(ValueError, match="contiguous in its last dimension"):
         kv_compact(k.transpose(2, 3), k.transpose(2, 3), rows, prefix)
     with pytest.raises(ValueError, match=r"rows\[1, 1\] = 3 after a prefix of 7 leaves the cache of 10 rows"):

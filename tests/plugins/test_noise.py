@@ -229,5 +229,7 @@ def test_wrong_input():
         noise_bits(1, [0], 0)
     with pytest.raises(ValueError, match="along the first dimension of positions"):
         noise_bits([1, 2], [0, 1, 2], 10)
+    with pytest.raises(ValueError, match="on a CPU or a CUDA GPU, got the device meta"):
+        noise_bits(1, [0], 10, device="meta")
     with pytest.raises(ValueError, match="tokens must be a vocabulary size"):
         noise_bits(1, [0, 1, 2], torch.zeros(2, 5, dtype=torch.int64))

@@ -215,6 +215,24 @@ def test_greedy_takes_the_lowest_of_equal_logits_and_the_first_of_equal_children
         assert length.item() == sum(n >= 0 for n in expected)
 
 
+@pytest.mark.interpreted
+def test_the_kernels_arguments_are_checked_as_the_references():
+    def arguments(**changes):
+        values = {"seed": 1, "position": [0, 5], "temperature": 0.5, "top_k": 0, "top_p": 1.0, "min_p": 0.0} | changes
+        return kernel.device_arguments("cpu", 2, *values.values())
+
+    assert arguments(seed=2**64 - 1)[0].tolist() == [-1, -1]
+    assert [column.shape for column in arguments(top_k=torch.tensor(3))] == [(2,)] * 6
+    with pytest.raises(TypeError, match="seed must be integers"):
+        arguments(seed=1.5)
+    with pytest.raises(TypeError, match=r"position must be integers, got torch\.float32"):
+        arguments(position=torch.zeros(2))
+    with pytest.raises(ValueError, match=r"temperature must hold one value for each of the 2 sequences, got \[3\]"):
+        arguments(temperature=torch.zeros(3))
+    with pytest.raises(ValueError, match="top_p must hold one value for each of the 2 sequences, got 1"):
+        arguments(top_p=[0.9])
+
+
 def test_wrong_input():
     logits, tokens = torch.randn(2, 3, 10), torch.zeros(2, 3, dtype=torch.int64)
     parents = torch.tensor([[-1, 0, 1], [-1, 0, 0]])
@@ -245,6 +263,23 @@ def test_wrong_input():
     ]:
         with pytest.raises(ValueError, match=sentence):
             tree_accept(logits, tokens, parents, **{**ok, name: value})
+    for name, value, sentence in [
+        ("seed", 1.5, "seed must be integers, one or one for each sequence, got 1.5"),
+        ("seed", torch.tensor([1.0, 2.0]), r"seed must be integers, got torch\.float32"),
+        ("position", [0, 0.5], "position must be integers"),
+        ("position", None, "position must be integers"),
+        ("temperature", "hot", "temperature must be numbers"),
+        ("top_p", [0.9, None], "top_p must be numbers"),
+    ]:
+        with pytest.raises(TypeError, match=sentence):
+            tree_accept(logits, tokens, parents, **{**ok, name: value})
+    for name in ("seed", "position"):
+        with pytest.raises(ValueError, match=rf"{name} must hold one value for each of the 2 sequences, got \[2, 1\]"):
+            tree_accept(logits, tokens, parents, **{**ok, name: torch.zeros(2, 1, dtype=torch.int64)})
+    with pytest.raises(ValueError, match="tokens is on meta and logits on cpu: use one device"):
+        tree_accept(logits, tokens.to("meta"), parents, **ok)
+    with pytest.raises(ValueError, match="logits is on meta, where no plugin runs"):
+        tree_accept(logits.to("meta"), tokens.to("meta"), parents.to("meta"), **ok)
     with pytest.raises(ValueError, match=r"positions must be \[2, 3\] like logits"):
         perturbed_scores(logits, 1, [0, 1], 1.0)
     with pytest.raises(TypeError, match="logits must be a float32"):

@@ -192,6 +192,14 @@ def test_wrong_input():
         call(v=k[:, :, :9])
     with pytest.raises(ValueError, match="contiguous in its last dimension"):
         call(k=torch.randn(2, 2, 64, 10).transpose(2, 3))
+    for name in ("k", "v", "ancestors", "prefix"):
+        moved = {"k": k, "v": k, "ancestors": ancestors, "prefix": prefix}[name].to("meta")
+        with pytest.raises(ValueError, match="is on meta and q on cpu: use one device"):
+            call(**{name: moved})
+    with pytest.raises(ValueError, match="q is on meta, where no plugin runs"):
+        call(q=q.to("meta"))
+    with pytest.raises(ValueError, match="parents is on meta, where no plugin runs"):
+        pack_ancestors(torch.tensor([[-1, 0]], device="meta"))
     with pytest.raises(ValueError, match=r"parents\[0, 1\] must be -1 or a node before 1, got 2"):
         pack_ancestors(torch.tensor([[-1, 2, 0]]))
     with pytest.raises(ValueError, match="N from 1 to 512"):
