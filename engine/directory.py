@@ -6,6 +6,8 @@ import contextlib
 import json
 import os
 import shutil
+import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,25 +33,41 @@ def new_engine_directory(output: Path) -> Iterator[Path]:
     check_output(output)
     partial = output.with_name(f".{output.name}{PARTIAL}-{os.getpid()}")
     missing = [parent for parent in output.parents if not parent.exists()]
-    try:
-        partial.mkdir(parents=True)
-    except OSError as error:
-        raise EngineError(f"{output}: cannot be created ({error.strerror}); choose another output directory") from error
     old = output.with_name(f".{output.name}.replaced-{os.getpid()}")
     try:
+        try:
+            partial.mkdir(parents=True)
+        except OSError as error:
+            advice = "choose another output directory"
+            raise EngineError(f"{output}: cannot be created ({error.strerror}); {advice}") from error
         yield partial
         if output.exists():
             output.rename(old)
         partial.rename(output)
         shutil.rmtree(old, ignore_errors=True)
     except BaseException:
-        if old.exists() and not output.exists():
-            old.rename(output)
-        shutil.rmtree(partial, ignore_errors=True)
-        for parent in missing:
-            with contextlib.suppress(OSError):
-                parent.rmdir()
+        with _ctrl_c_ignored():
+            if old.exists() and not output.exists():
+                old.rename(output)
+            shutil.rmtree(partial, ignore_errors=True)
+            for parent in missing:
+                with contextlib.suppress(OSError):
+                    parent.rmdir()
         raise
+
+
+@contextmanager
+def _ctrl_c_ignored() -> Iterator[None]:
+    """Who presses Ctrl-C once more because the first one takes a while would else stop the clearing up half way."""
+    handler = signal.getsignal(signal.SIGINT)
+    if handler is None or threading.current_thread() is not threading.main_thread():  # then Python cannot set it back
+        yield
+        return
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
 
 
 def check_output(output: Path) -> None:

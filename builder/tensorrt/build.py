@@ -84,7 +84,7 @@ def build_plan(
         with current(gpu):  # each thread has its own current GPU
             return builder.build_serialized_network_to_stream(network, settings, writer)
 
-    done = guard.run(compile_network)
+    done = guard.run(compile_network, progress)
     if not done:
         raise SaguaroError(f"TensorRT could not build the engine: {log.last_error or 'it gave no reason'}")
 

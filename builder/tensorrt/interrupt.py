@@ -28,8 +28,8 @@ class Guard:
         except BaseException as error:  # noqa: BLE001
             self.error = error
 
-    def run(self, work: Callable[[], Any]) -> Any:
-        """What `work` gives. Raises what stopped the run.
+    def run(self, work: Callable[[], Any], progress: Progress | None) -> Any:
+        """What `work` gives. Raises what stopped the run. `progress` is told when Ctrl-C has to wait for the library.
 
         The work has a thread of its own: Python handles Ctrl-C only in the main one, and only between its own
         instructions, so the main one has to wait in Python.
@@ -42,11 +42,15 @@ class Guard:
             finished.set()
 
         threading.Thread(target=worker, name="tensorrt-build").start()
+        told = False
         while not finished.is_set():
             try:
+                if self.stopped and progress is not None and not told:
+                    told = True
+                    self.call(progress, "stopping", 0, 1)
                 finished.wait()
             except KeyboardInterrupt as interrupt:
-                self.error = interrupt  # the library stops at its next step; there is no sooner way out
+                self.error = interrupt  # the library stops at its next step, which may be seconds away, and no sooner
         if self.error is not None:
             raise self.error
         return result[0]

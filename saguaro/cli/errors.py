@@ -24,6 +24,7 @@ class ErrorsAsSentences(click.Group):
                 raise
             raise click.ClickException(str(error)) from error
         except KeyboardInterrupt:
+            click.echo("Interrupted.", err=True)
             ctx.exit(INTERRUPTED)
 
 

@@ -18,9 +18,22 @@ from saguaro import LLM
 PATIENCE = 120  # seconds, for a busy machine
 
 
-def start(*arguments: object) -> subprocess.Popen[bytes]:
+COMMAND = "from saguaro.cli import main; main()"
+# The same, and each stage of a build is a line on standard output.
+TELLING = """
+from saguaro.cli import main, progress
+shown = progress.BuildProgress.update
+def update(self, stage, done, total):
+    print(stage, flush=True)
+    shown(self, stage, done, total)
+progress.BuildProgress.update = update
+main()
+"""
+
+
+def start(*arguments: object, program: str = COMMAND) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
-        [sys.executable, "-c", "from saguaro.cli import main; main()", *map(str, arguments)],
+        [sys.executable, "-c", program, *map(str, arguments)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         start_new_session=True,
@@ -81,7 +94,25 @@ def test_during_build_nothing_is_left(pair, tmp_path, delay):
     assert process.poll() is None
     _, errors = interrupt(process)
     assert process.returncode == 130
-    assert b"Traceback" not in errors
+    assert errors == b"Interrupted.\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("stage", ["target: Building engine", "target: Timing", "draft: Optimizing graph"])
+def test_inside_the_tensorrt_compiler_nothing_is_left(pair, tmp_path, stage):
+    pytest.importorskip("tensorrt_rtx")
+    process = start(
+        "build", "--target", pair / "target", "--draft", pair / "draft", "-o", tmp_path / "engine", "-q",
+        "--backend", "tensorrt-rtx", "--precision", "bf16", "--max-seq-len", 256, "--compute-capability", 8.9,
+        program=TELLING,
+    )  # fmt: skip
+    seen = next((line for line in process.stdout if line.startswith(stage.encode())), None)
+    assert seen is not None, process.stderr.read()
+    assert any(tmp_path.iterdir())
+    rest, errors = interrupt(process)
+    assert process.returncode == 130
+    assert errors == b"Interrupted.\n"
+    assert b"hashes" not in rest  # which come after the compiler
     assert list(tmp_path.iterdir()) == []
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -77,6 +79,21 @@ def test_a_failing_block_leaves_nothing(tmp_path: Path, error: BaseException) ->
     with pytest.raises(type(error)):
         fail()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_second_ctrl_c_does_not_stop_the_clearing_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    remove = shutil.rmtree
+
+    def interrupted(*arguments: Any, **options: Any) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        remove(*arguments, **options)
+
+    before = signal.getsignal(signal.SIGINT)
+    monkeypatch.setattr(shutil, "rmtree", interrupted)
+    with pytest.raises(KeyboardInterrupt, match="the first"), new_engine_directory(tmp_path / "e"):
+        raise KeyboardInterrupt("the first")
+    assert list(tmp_path.iterdir()) == []
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_an_engine_is_replaced_only_by_a_whole_one(engine: Path) -> None:

@@ -140,13 +140,16 @@ def test_an_interrupt_stops_the_build():
 
     def progress(phase: str, step: int, steps: int) -> None:
         calls.append(phase)
+        if phase == "stopping":
+            return
         os.kill(os.getpid(), signal.SIGINT)
         time.sleep(1)  # the main thread hears of it now, while the library waits here
 
     pieces: list[bytes] = []
     with pytest.raises(KeyboardInterrupt):
         build(pieces.append, progress=progress)
-    assert len(calls) == 1
+    assert len(calls) == 2
+    assert calls[1] == "stopping"
     assert not pieces
 
 
