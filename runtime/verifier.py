@@ -44,17 +44,17 @@ class Verifier:
         prefix = [sequence.prefix for sequence in sequences]
         layouts = tuple(sequence.speculation.parents for sequence in sequences)
         device = self.session.device
-        parents, depths, visible = _tree_tensors(layouts, size, device)
+        parents, depths, visible = _trees(layouts, size)
         tokens = np.full((len(sequences), size), PAD)
         for row, sequence in zip(tokens, sequences, strict=True):
             row[0] = sequence.tokens[-1]
             row[1 : len(sequence.speculation) + 1] = sequence.speculation.tokens
         ids, positions = np.maximum(tokens, 0), depths + np.array(prefix)[:, None]
-        step = Step(on_device(ids, device), on_device(positions, device), prefix, visible, prefix)
+        step = Step(on_device(ids, device), on_device(positions, device), prefix, on_device(visible, device), prefix)
         if rolls_out(self.session) and all(sequence.logprobs is None and is_plain(sequence) for sequence in sequences):
             walks = self._walk_samples(self.session, sequences, step, meanwhile)
         else:
-            walks = self._walk_logits(sequences, step, on_device(tokens, device), parents, meanwhile)
+            walks = self._walk_logits(sequences, step, on_device(tokens, device), on_device(parents, device), meanwhile)
         for b, (path, _) in enumerate(walks):
             if path:  # a chain's rows lie in place already; a tree's accepted path is brought together
                 self.session.move_rows(b, [prefix[b] + node for node in path], prefix[b] + 1)
@@ -120,20 +120,18 @@ def is_plain(sequence: Sequence) -> bool:
 
 
 @lru_cache(maxsize=256)
-def _tree_tensors(
-    layouts: tuple[tuple[int, ...], ...], size: int, device: torch.device
-) -> tuple[torch.Tensor, np.ndarray, torch.Tensor]:
+def _trees(layouts: tuple[tuple[int, ...], ...], size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Of the trees whose nodes have these parents, the root first and padded to `size` nodes: parents `[n, size]`,
     depths `[n, size]`, and which nodes each sees `[n, size, size]`; padding sees itself alone."""
     parents, depths = [], []
-    visible = torch.eye(size, dtype=torch.bool, device=device).repeat(len(layouts), 1, 1)
+    visible = np.tile(np.eye(size, dtype=bool), (len(layouts), 1, 1))
     for b, layout in enumerate(layouts):
         tree, padding = Speculation((0,) * len(layout), layout), [0] * (size - 1 - len(layout))
         parents.append([-1, *layout, *padding])
         depths.append([*tree.depths(), *padding])
         nodes = len(layout) + 1
-        visible[b, :nodes, :nodes] = torch.tensor(tree.ancestors(), device=device)
-    return torch.tensor(parents, device=device), np.array(depths), visible
+        visible[b, :nodes, :nodes] = tree.ancestors()
+    return np.array(parents), np.array(depths), visible
 
 
 def _logprobs(logits: torch.Tensor, nodes: list[int], sequence: Sequence, bonus: int) -> list[dict[int, float]]:
@@ -160,7 +158,7 @@ def prefill(session: Session, tokens: list[int], start: int, slot: int, chunk: i
     for first in range(0, len(tokens), chunk):
         part = tokens[first : first + chunk]
         row = start + first
-        ids = torch.tensor([part], device=session.device)
+        ids = on_device([part], session.device)
         positions = torch.arange(row, row + len(part), device=session.device).unsqueeze(0)
         causal = torch.ones(len(part), len(part), dtype=torch.bool, device=session.device).tril().unsqueeze(0)
         logits = session.forward(Step(ids, positions, [row], causal, [row], first_slot=slot))[0, -1]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import signal
 from typing import Any
 
 import click
@@ -25,6 +27,7 @@ class ErrorsAsSentences(click.Group):
             raise click.ClickException(str(error)) from error
         except KeyboardInterrupt:
             click.echo("Interrupted.", err=True)
+            atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)  # pressed once more while Python ends
             ctx.exit(INTERRUPTED)
 
 

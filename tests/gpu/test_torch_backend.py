@@ -5,7 +5,9 @@ All in fp32 without TF32: two kernels may round a logit differently, but hardly 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 from threading import Barrier
 from typing import Any
@@ -21,8 +23,11 @@ from saguaro.cli.prompt_input import read_prompts
 from saguaro.runtime.sessions.cuda_session import CudaSession
 from saguaro.runtime.sessions.session import Step
 from saguaro.runtime.sessions.torch_session import TorchSession, eager_forward
+from saguaro.runtime.speculation import Speculation
+from saguaro.runtime.verifier import Verifier
 from saguaro.runtime.worker import Worker
 from tests.runtime.engines import random_prompts, same_in_all_modes, total
+from tests.runtime.scripted import sequence
 from tests.support.checkpoints import make_checkpoint, noisy_copy
 
 DEMO = Path(__file__).parents[2] / "examples/demo"
@@ -160,6 +165,33 @@ def test_a_step_and_a_move_do_not_wait_for_the_device(qwen3: Path) -> None:
             graphs.move_slot(1, 0)
         finally:
             torch.cuda.set_sync_debug_mode("default")
+
+
+def verified(session: CudaSession | TorchSession, layouts: list[tuple[int, ...]]) -> Iterator[list[str]]:
+    """Trees of these parents verified in turn; of each, how often torch says that the host waited for the device."""
+    verifier, prompt = Verifier(session, 128), sequence([5, 6, 7, 8], 60)
+    prompt.slot = 0
+    verifier.prefill(prompt)
+    for layout in layouts:
+        prompt.speculation = Speculation(tuple(range(9, 9 + len(layout))), layout)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            if session.device.type == "cuda":
+                torch.cuda.set_sync_debug_mode("warn")
+            try:
+                (outcome,) = verifier.verify([prompt])
+            finally:
+                torch.cuda.set_sync_debug_mode("default")
+        prompt.accept(outcome)
+        yield [str(warning.message) for warning in caught if "synchroniz" in str(warning.message)]
+
+
+def test_a_verification_waits_for_its_outcome_alone(qwen3: Path) -> None:
+    """Every round's tree is another, as they are when speculations are trees."""
+    with torch.inference_mode():
+        graphs, _, _ = sessions(qwen3)
+        seen = list(verified(graphs, list(product((0,), (0, 1), (0, 1, 2), (0, 1)))))
+        assert [len(waits) for waits in seen[4:]] == [1] * (len(seen) - 4)  # after kernels and graphs are made
 
 
 def test_moved_rows_are_those_of_the_cpu(qwen3: Path) -> None:
