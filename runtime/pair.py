@@ -19,6 +19,7 @@ from saguaro.runtime.sequence import Sequence
 from saguaro.runtime.sessions.session import Session
 from saguaro.runtime.speculation import NgramIndex
 from saguaro.runtime.timing import Lane, timed
+from saguaro.runtime.trace import Trace
 from saguaro.runtime.tree_drafter import TreeDrafter
 from saguaro.runtime.verifier import Verifier
 from saguaro.runtime.worker import Worker
@@ -77,7 +78,7 @@ class Pair:
         return self._draft
 
     def run(
-        self, sequences: list[Sequence], mode: str, every_round: bool = True
+        self, sequences: list[Sequence], mode: str, every_round: bool = True, trace: Trace | None = None
     ) -> Iterator[tuple[Sequence, list[int]]]:
         """Generate in one of `MODES`; see `RoundLoop.run`. Raises RequestError while another run is under way."""
         if self._closed:
@@ -86,6 +87,7 @@ class Pair:
             raise RequestError("this LLM is generating already; let that end, or give it all prompts in one call")
         try:
             loop = self._loop(mode)
+            loop.trace = trace
             if mode != "ar" and self._speculation["fallback"] == "ngram":
                 for sequence in sequences:
                     sequence.ngrams = NgramIndex(sequence.tokens)

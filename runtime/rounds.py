@@ -19,6 +19,7 @@ from saguaro.runtime.speculation import depths_worth_waiting_for
 from saguaro.runtime.speculation.cache import Prepared
 from saguaro.runtime.speculation.tree import EMPTY, Outcome, Speculation
 from saguaro.runtime.timing import Lane
+from saguaro.runtime.trace import Round, Trace, foreseen
 from saguaro.runtime.verifier import Verifier
 from saguaro.runtime.worker import Job, Worker
 
@@ -26,8 +27,12 @@ from saguaro.runtime.worker import Job, Worker
 class RoundLoop:
     """Owns the batch: which sequence lies in which slot, and what happens in a round."""
 
+    mode = "ar"
+    trace: Trace | None = None  # takes in every round, where one is wanted
+
     def __init__(self, verifier: Verifier, target: Worker, target_lane: Lane):
         self.verifier, self.target, self.target_lane = verifier, target, target_lane
+        self.draft_lane = Lane()  # nothing happens on it where there is no draft
         self.active: list[Sequence] = []
         self.metrics = RunMetrics()
         self._begin, self._leaving = 0.0, False
@@ -60,12 +65,18 @@ class RoundLoop:
         """On the target's thread, so that nothing has to be handed over before a verification starts."""
         given: list[list[int]] = [[] for _ in self.active]
         while True:
-            start = perf_counter()
-            for tokens, new in zip(given, self._round(), strict=True):
-                tokens += new
+            before = (0, 0) if self.trace is None else foreseen(self.active)
+            start, new = perf_counter(), self._round()
             now = perf_counter()
-            self._measure(start, now)
+            for tokens, more in zip(given, new, strict=True):
+                tokens += more
+            target, draft = self.target_lane.take(), self.draft_lane.take()
+            if self.trace is not None:
+                counts = *foreseen(self.active, before), sum(map(len, new))
+                self.trace.rounds.append(Round(self.mode, start, now, target.spans, draft.spans, *counts))
+            times = self.metrics.add_round(start, now, target, draft)
             for sequence in self.active:
+                sequence.metrics.times.add(times)
                 sequence.metrics.seconds = now - self._begin
                 sequence.metrics.time_to_first_token = sequence.metrics.time_to_first_token or now - self._begin
             if once or self._leaving or any(sequence.finish_reason for sequence in self.active):
@@ -100,18 +111,11 @@ class RoundLoop:
         """Until no job is under way."""
         self.target.run(lambda: None)
 
-    def _measure(self, start: float, end: float) -> None:
-        self._add_round(start, end, Lane())
-
-    def _add_round(self, start: float, end: float, draft_lane: Lane) -> None:
-        times = self.metrics.add_round(start, end, self.target_lane, draft_lane)
-        for sequence in self.active:
-            sequence.metrics.times.add(times)
-        self.target_lane.spans.clear()
-
 
 class SpeculativeLoop(RoundLoop):
     """SD: the draft speculates, then the target verifies; each waits for the other."""
+
+    mode = "sd"
 
     def __init__(
         self,
@@ -194,14 +198,11 @@ class SpeculativeLoop(RoundLoop):
         self.draft_lane.spans.clear()  # of a preparation that nobody took
         self._draft_jobs.clear()
 
-    def _measure(self, start: float, end: float) -> None:
-        self._add_round(start, end, self.draft_lane)
-        self.draft_lane.spans.clear()
-
 
 class ConcurrentLoop(SpeculativeLoop):
     """SSD: while the target verifies, the draft prepares a speculation for each likely outcome."""
 
+    mode = "ssd"
     anytime = True  # when the outcome is known, wait for the draft only as long as that pays
     tested, accepted = 10, 7  # as if seven of ten tokens had been accepted
 

@@ -35,8 +35,15 @@ class Lane:
     def call(self, name: str, function: Callable[..., R], *arguments: object) -> R:
         start = perf_counter()
         result = function(*arguments)
-        self.spans.append(Span(name, start, perf_counter()))
+        span = Span(name, start, perf_counter())
+        self.spans.append(span)
         return result
+
+    def take(self) -> Lane:
+        """What was noted so far. The lane starts anew, and keeps what its worker notes from now on."""
+        taken = Lane()
+        taken.spans, self.spans = self.spans, []
+        return taken
 
     def named(self, *names: str) -> list[Span]:
         return [span for span in self.spans if span.name in names]

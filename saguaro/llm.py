@@ -21,6 +21,7 @@ from saguaro.runtime.metrics import RunMetrics
 from saguaro.runtime.pair import LoadedModel, Pair, check_mode
 from saguaro.runtime.sampling_params import SamplingParams
 from saguaro.runtime.sequence import Sequence as Generation
+from saguaro.runtime.trace import Trace
 
 
 class LLM:
@@ -45,6 +46,7 @@ class LLM:
         self.manifest: Manifest = open_engine_directory(self.directory)
         self.speculation = change_speculation(self.manifest, speculation or {})
         self.mode = check_mode(mode or self.speculation["mode"])
+        self.trace: Trace | None = None  # takes in all rounds while it is there
         self.tokenizer = load_tokenizer(self.directory / "tokenizer")
         self.pair = Pair(
             self._load("target"), lambda: self._load("draft"), self.speculation, self.manifest.chunk
@@ -142,7 +144,8 @@ class LLM:
     ) -> Iterator[tuple[Generation, list[int]]]:
         completions = {c.sequence: c for request in requests for c in request.completions}
         every_round |= any(sequence.params.stop_strings for sequence in completions)  # they are looked for in between
-        for sequence, tokens in self.pair.run(list(completions), check_mode(mode or self.mode), every_round):
+        mode = check_mode(mode or self.mode)
+        for sequence, tokens in self.pair.run(list(completions), mode, every_round, self.trace):
             completions[sequence].add(tokens)
             yield sequence, tokens
 

@@ -21,6 +21,8 @@ from saguaro.cli.prompt_input import read_prompts
 @click.option("--temperature", type=float, default=0.0, show_default=True, help="0 is greedy.")
 @click.option("--repeat", type=click.IntRange(min=1), default=3, show_default=True,
               help="Times are medians over this many passes.")  # fmt: skip
+@click.option("--trace", type=click.Path(path_type=Path), metavar="FILE",
+              help="Write the first pass as a timeline for chrome://tracing or Perfetto.")  # fmt: skip
 @json_option
 def bench(
     engine: Path,
@@ -29,6 +31,7 @@ def bench(
     max_tokens: int,
     temperature: float,
     repeat: int,
+    trace: Path | None,
     as_json: bool,
 ) -> None:
     """Compare the decoding modes on the engine directory ENGINE.
@@ -41,8 +44,10 @@ def bench(
     from saguaro.cli.measure import compare
     from saguaro.cli.tables import print_comparison
     from saguaro.engine.directory import read_manifest
+    from saguaro.runtime.trace import Trace, check_place
 
     chosen = _modes(modes)
+    timeline = Trace() if trace and check_place(trace) else None
     params = SamplingParams(max_tokens=max_tokens, temperature=temperature, seed=0)
     lines = read_prompts(prompts or own_prompts(read_manifest(engine)))
     with Console(stderr=True).status("loading the engine") as status, LLM(engine) as llm:
@@ -53,11 +58,14 @@ def bench(
             params,
             repeat,
             lambda done, total: status.update(f"measuring: {done}/{total}"),
+            timeline,
         )
     if as_json:
         click.echo(json.dumps({**comparison.to_dict(), "engine": str(engine)}))
     else:
         print_comparison(Console(), comparison)
+    if trace and timeline:
+        timeline.write(trace)
 
 
 def _modes(text: str) -> list[str]:

@@ -13,6 +13,7 @@ from saguaro.runtime.metrics import RequestMetrics, RunMetrics
 
 if TYPE_CHECKING:
     from saguaro import LLM, SamplingParams
+    from saguaro.runtime.trace import Trace
 
 WARM_UP_TOKENS = 16
 
@@ -133,10 +134,12 @@ def compare(
     params: SamplingParams,
     repeat: int,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    trace: Trace | None = None,
 ) -> Comparison:
     """Every mode on every prompt `repeat` times, one prompt after another, the modes taking turns at each.
 
-    A machine's other work, its clock and its temperature then weigh on all modes alike.
+    A machine's other work, its clock and its temperature then weigh on all modes alike. A `trace` takes in the first
+    of the repeats alone: what it costs then stays out of the median.
     """
     from dataclasses import replace
 
@@ -146,7 +149,9 @@ def compare(
     turns = list(_turns(len(prompts), modes, repeat))
     for done, (index, mode) in enumerate(turns):
         progress(done, len(turns))
+        llm.trace = trace if done < len(turns) // repeat else None
         results[mode].add(index, *_one(llm, prompts[index], params, mode))
+    llm.trace = None
     progress(len(turns), len(turns))
     return Comparison(results, len(prompts))
 

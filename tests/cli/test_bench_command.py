@@ -63,6 +63,24 @@ def test_one_mode_alone(saguaro, engine, prompts):
     assert values["ssd"]["predicted_speedup"] > 0
 
 
+def test_trace(saguaro, engine, prompts, tmp_path):
+    """The timeline is of the first pass alone."""
+    file = tmp_path / "trace.json"
+    bench = ["bench", engine, "--prompts", prompts, "--max-tokens", 8, "--repeat", 2, "--json", "--trace", file]
+    result = saguaro(*bench)
+    assert result.exit_code == 0, result.output
+    answer, events = json.loads(result.stdout), json.loads(file.read_text())["traceEvents"]
+    assert {e["args"]["name"] for e in events if e["name"] == "process_name"} == set(answer["modes"])
+    tokens = [e["args"]["tokens"] for e in events if e.get("cat") == "round"]
+    assert sum(tokens) == sum(values["tokens"] for values in answer["modes"].values())
+
+
+def test_a_trace_that_cannot_be_written_is_refused_at_once(refused, engine, prompts, tmp_path):
+    place = tmp_path / "no" / "trace.json"
+    refused([place, "no directory"], "bench", engine, "--prompts", prompts, "--trace", place)
+    refused([tmp_path, "is a directory"], "bench", engine, "--prompts", prompts, "--trace", tmp_path)
+
+
 def test_only_the_demo_pair_has_prompts_of_its_own(refused, engine, pair, tmp_path, monkeypatch):
     refused(["--prompts"], "bench", engine)
     monkeypatch.setattr(bundled, "ROOT", tmp_path)
