@@ -38,15 +38,21 @@ class Engines:
         path = target.with_name(f"{target.name}-draft-{noise}")
         return path if path.exists() else noisy_copy(target, path, noise)
 
-    def llm(self, target: Path | None = None, draft: Path | None = None, **options: Any) -> LLM:
+    def llm(
+        self, target: Path | None = None, draft: Path | None = None, fallback: str | None = None, **options: Any
+    ) -> LLM:
         """An engine of the pair (by default a Llama and its noisy copy) with the build's `options`."""
         target = target or self.target()
         draft = draft or self.draft(target)
         options = {"max_seq_len": 256, "max_batch_size": 4, **options}
-        key = repr((target, draft, options))
+        key = repr((target, draft, fallback, options))
         if key not in self._loaded:
             output = self._root / f"engine{len(self._loaded)}"
-            saguaro.build(target=str(target), draft=str(draft), output=output, enforce_eager=True, **options)
+            output.with_suffix(".yaml").write_text(
+                f"target: {{checkpoint: {target}}}\ndraft: {{checkpoint: {draft}}}\n"
+                + (f"speculation: {{fallback: {fallback}}}\n" if fallback else "")
+            )
+            saguaro.build(output.with_suffix(".yaml"), output=output, enforce_eager=True, **options)
             self._loaded[key] = LLM(output)
         return self._loaded[key]
 

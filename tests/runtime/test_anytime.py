@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
+from dataclasses import replace
+from threading import local
 from time import sleep
 from typing import Any
 
@@ -14,10 +17,13 @@ from saguaro.runtime.rounds import ConcurrentLoop
 from saguaro.runtime.sessions.session import Step
 from saguaro.runtime.sessions.torch_session import TorchSession
 from saguaro.runtime.speculation.adaptive import AdaptivePolicy
+from saguaro.runtime.worker import Job, Worker
 from tests.runtime.engines import Engines, random_prompts, token_ids
 from tests.support.checkpoints import ARCHITECTURES
 
 AS_SHIPPED = AdaptivePolicy.worth
+SCHEDULES = range(75)  # by two fallbacks and two temperatures: 300
+LONGEST = 0.0008  # seconds, as long as a forward of these models
 
 
 @pytest.fixture(autouse=True)
@@ -26,34 +32,56 @@ def anytime(patient: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(AdaptivePolicy, "worth", AS_SHIPPED)
 
 
-def perturbed(monkeypatch: pytest.MonkeyPatch, seed: int, longest: float) -> None:
-    """Every forward of either model ends after a random wait."""
-    rng, forward = random.Random(seed), TorchSession.forward
+def perturbed(monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
+    """Forwards of either model end, and jobs begin and are handed over, after waits that are random for each thread."""
+    forward, submit, threads = TorchSession.forward, Worker.submit, local()
+
+    def wait(name: str) -> None:
+        if not hasattr(threads, "rng"):
+            threads.rng = random.Random(f"{seed} {name}")
+        sleep(threads.rng.choice((0.0, 0.0, threads.rng.random() * LONGEST)))
 
     def slow(session: TorchSession, step: Step) -> torch.Tensor:
         logits = forward(session, step)
-        sleep(rng.choice((0.0, 0.0, rng.random() * longest)))
+        wait("forward")
         return logits
 
+    def hesitant(worker: Worker, function: Callable[..., Any], *arguments: Any) -> Job[Any]:
+        def late() -> Any:
+            wait("job")
+            return function(*arguments)
+
+        wait("submit")
+        return submit(worker, late)
+
     monkeypatch.setattr(TorchSession, "forward", slow)
+    monkeypatch.setattr(Worker, "submit", hesitant)
 
 
 @pytest.mark.parametrize("temperature", [0.0, 0.8])
+@pytest.mark.parametrize("fallback", ["draft", "ngram"])
 def test_same_tokens_under_perturbed_schedules(
-    engines: Engines, monkeypatch: pytest.MonkeyPatch, temperature: float
+    engines: Engines, monkeypatch: pytest.MonkeyPatch, fallback: str, temperature: float
 ) -> None:
-    llm = engines.llm(lookahead=3, budget=6)
-    prompts = random_prompts(3, most=12)
-    params = SamplingParams(max_tokens=12, temperature=temperature, seed=9, ignore_eos=True)
+    """Batches of up to 8 sequences, which enter and leave at different times; three schedules for each request."""
+    llm = engines.llm(fallback=fallback, lookahead=3, budget=6, max_batch_size=8)
+    prompts = [prompt * 2 for prompt in random_prompts(24, most=8)]  # twice, so that there is something to look up
+    params = [SamplingParams(max_tokens=12, temperature=temperature, seed=i, ignore_eos=True) for i in range(24)]
     expected = token_ids(llm.generate(prompts, params, mode="ar"))
-    drafted: set[tuple[int, int]] = set()
-    for seed in range(30):
+    drafted: dict[int, set[tuple[int, int]]] = {}
+    for seed in SCHEDULES:
+        rng = random.Random(seed // 3)
+        chosen = rng.sample(range(24), rng.randint(1, 12))
+        lengths = [rng.randint(1, 12) for _ in chosen]
+        asked = [replace(params[i], max_tokens=length) for i, length in zip(chosen, lengths, strict=True)]
         with monkeypatch.context() as patch:
-            perturbed(patch, seed, 0.003)
-            outputs = llm.generate(prompts, params, mode="ssd")
-        assert token_ids(outputs) == expected, f"schedule {seed}"
-        drafted.add((sum(o.metrics.drafted for o in outputs), sum(o.metrics.hits for o in outputs)))
-    assert len(drafted) > 5  # the schedules really differed in what was prepared
+            perturbed(patch, seed)
+            outputs = llm.generate([prompts[i] for i in chosen], asked, mode=rng.choice(("sd", "ssd", "ssd")))
+        for i, length, tokens in zip(chosen, lengths, token_ids(outputs), strict=True):
+            assert tokens == expected[i][:length], f"schedule {seed}, prompt {i}"
+        counts = sum(o.metrics.drafted for o in outputs), sum(o.metrics.hits for o in outputs)
+        drafted.setdefault(seed // 3, set()).add(counts)
+    assert sum(len(seen) > 1 for seen in drafted.values()) > 5  # the schedules really differed in what was prepared
 
 
 @pytest.mark.parametrize("temperature", [0.0, 0.8])
