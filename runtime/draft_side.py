@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from collections.abc import Sequence as Sequences
 from typing import Generic, Protocol, TypeVar
 
 from saguaro.runtime.preparation import Preparation
@@ -16,6 +17,8 @@ from saguaro.runtime.verifier import prefill
 
 class Processed(Protocol):
     """What is known of one sequence, made when its prompt is computed."""
+
+    processed: int  # KV rows that hold its tokens
 
     def __init__(self, processed: int) -> None: ...
 
@@ -58,6 +61,10 @@ class DraftSide(ABC, Generic[S, P]):
         prefill(self.session, self.known(sequence.tokens[:-1]), 0, sequence.slot, self.chunk)
         self.states[sequence] = self.state(len(sequence.tokens) - 1)
 
+    def postpone(self, sequence: Sequence) -> None:
+        """Leave the prompt to the first speculation, if there ever is one."""
+        self.states[sequence] = self.state(0)
+
     @abstractmethod
     def settle(self, sequence: Sequence, bonus_row: int, outcome: Outcome, hit: Prepared | None) -> None:
         """Let the KV cache follow an outcome whose bonus token comes to lie in `bonus_row`: keep what it confirmed,
@@ -77,6 +84,15 @@ class DraftSide(ABC, Generic[S, P]):
 
     def release(self, sequence: Sequence) -> None:
         self.states.pop(sequence, None)
+
+    def come_near(self, sequences: list[Sequence], states: Sequences[S | None], lengths: list[int]) -> None:
+        """After several rounds that went by without the draft: up to the bonus token, sequence by sequence and in
+        chunks, so that no other one computes for nothing beside it, for which the idle rows would not suffice."""
+        for slot, (sequence, state, length) in enumerate(zip(sequences, states, lengths, strict=True)):
+            if state and length - 1 - state.processed > self.lookahead + 1:
+                missing = self.known(sequence.tokens[state.processed : length - 1])
+                prefill(self.session, missing, state.processed, slot, self.chunk)
+                state.processed = length - 1
 
     def learn(self) -> None:
         for lesson in self.unlearned:

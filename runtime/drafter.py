@@ -66,6 +66,7 @@ class Drafter(DraftSide[DraftState, OutcomePolicy]):
             if state:
                 state.chain, state.ranked = [], []
         lengths = [len(sequence.tokens) for sequence in sequences]
+        self.come_near(sequences, states, lengths)
         chains: list[list[int]] = [[] for _ in sequences]
         first = self._pending(sequences, states, lengths)
         if max(map(len, first)) > 1:  # else what is to be caught up with is the first step of the chain
@@ -90,6 +91,7 @@ class Drafter(DraftSide[DraftState, OutcomePolicy]):
     def prepare(self, preparation: Preparation) -> None:
         sequences, lengths = preparation.sequences, preparation.lengths
         states = [self.states[sequence] for sequence in sequences]
+        self.come_near(sequences, states, lengths)
         if any(state.processed < length + len(state.chain) for state, length in zip(states, lengths, strict=True)):
             self._catch_up(sequences, states, lengths)
         choices = [

@@ -47,6 +47,8 @@ class RequestMetrics:
     misses: int = 0
     hits_used: int = 0  # rounds that verified a speculation from the cache
     fallbacks: int = 0
+    auto_off: int = 0  # rounds that the fallback auto ran as plain decoding, with nothing drafted
+    auto_sequential: int = 0  # ssd's rounds during which it prepared nothing
     hit_tokens: int = 0  # tokens of the rounds whose speculation came from the cache
     miss_tokens: int = 0  # tokens of the rounds whose speculation came from the fallback
     times: Times = field(default_factory=Times)  # of its rounds; sequences of one batch share them
@@ -136,6 +138,8 @@ class RequestMetrics:
                 "cache_hits": self.hits,
                 "cache_misses": self.misses,
                 "fallbacks": self.fallbacks,
+                "auto_off": self.auto_off,
+                "auto_sequential": self.auto_sequential,
                 "overlap": self.times.overlap,
                 "predicted_speedup": self.predicted_speedup(),
             },
@@ -147,7 +151,7 @@ class RequestMetrics:
 
 _SUMS = (
     "prompt_tokens", "output_tokens", "seconds", "rounds", "drafted", "accepted", "hits", "misses",
-    "hits_used", "fallbacks", "hit_tokens", "miss_tokens",
+    "hits_used", "fallbacks", "auto_off", "auto_sequential", "hit_tokens", "miss_tokens",
 )  # fmt: skip
 
 
@@ -163,6 +167,8 @@ class RunMetrics:
     """Times of one run of the round loop, over all its sequences."""
 
     rounds: int = 0
+    auto_off: int = 0  # as of a request
+    auto_sequential: int = 0
     seconds: float = 0.0
     in_rounds: float = 0.0
     forward: float = 0.0  # time during which a model forward ran
@@ -187,6 +193,8 @@ class RunMetrics:
 
     def add(self, other: RunMetrics) -> None:
         self.rounds += other.rounds
+        self.auto_off += other.auto_off
+        self.auto_sequential += other.auto_sequential
         self.seconds += other.seconds
         self.in_rounds += other.in_rounds
         self.forward += other.forward
@@ -204,6 +212,8 @@ class RunMetrics:
     def to_dict(self) -> dict[str, float | int]:
         return {
             "rounds": self.rounds,
+            "auto_off": self.auto_off,
+            "auto_sequential": self.auto_sequential,
             "seconds": self.seconds,
             "verification_seconds": self.times.verification,
             "preparation_seconds": self.times.preparation,

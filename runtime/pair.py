@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from saguaro.errors import ConfigError, RequestError
+from saguaro.runtime.auto import Auto
 from saguaro.runtime.draft_side import DraftSide
 from saguaro.runtime.drafter import Drafter
 from saguaro.runtime.metrics import RunMetrics
@@ -67,8 +68,9 @@ class Pair:
         self._closed = False
 
     def configure(self, speculation: dict[str, Any]) -> None:
-        """Settings for the runs to come. What the outcome policies have learned is lost."""
+        """Settings for the runs to come. What was learned with the old ones is lost."""
         self._speculation, self.policies = speculation, Policies(speculation)
+        self._autos = {greedy: Auto() for greedy in (True, False)}  # as many tokens are accepted as these differ
         self._drafter: DraftSide[Any, Any] | None = None
 
     @property
@@ -88,9 +90,12 @@ class Pair:
         try:
             loop = self._loop(mode)
             loop.trace = trace
-            if mode != "ar" and self._speculation["fallback"] == "ngram":
+            fallback = self._speculation["fallback"]
+            if isinstance(loop, SpeculativeLoop) and fallback != "draft":
                 for sequence in sequences:
                     sequence.ngrams = NgramIndex(sequence.tokens)
+                if fallback == "auto":
+                    loop.auto = self._autos[all(sequence.params.temperature == 0 for sequence in sequences)]
             try:
                 yield from loop.run(sequences, every_round)
             finally:

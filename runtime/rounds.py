@@ -11,12 +11,14 @@ from collections.abc import Callable, Iterable, Iterator
 from time import perf_counter
 from typing import Any
 
+from saguaro.runtime.auto import Auto
 from saguaro.runtime.draft_side import DraftSide
-from saguaro.runtime.metrics import RunMetrics
+from saguaro.runtime.metrics import RequestMetrics, RunMetrics
 from saguaro.runtime.preparation import Preparation
 from saguaro.runtime.sequence import Sequence
 from saguaro.runtime.speculation import depths_worth_waiting_for
 from saguaro.runtime.speculation.cache import Prepared
+from saguaro.runtime.speculation.estimates import Way
 from saguaro.runtime.speculation.tree import EMPTY, Outcome, Speculation
 from saguaro.runtime.timing import Lane
 from saguaro.runtime.trace import Round, Trace, foreseen
@@ -66,7 +68,7 @@ class RoundLoop:
         given: list[list[int]] = [[] for _ in self.active]
         while True:
             before = (0, 0) if self.trace is None else foreseen(self.active)
-            start, new = perf_counter(), self._round()
+            start, new = perf_counter(), self._next_round()
             now = perf_counter()
             for tokens, more in zip(given, new, strict=True):
                 tokens += more
@@ -81,6 +83,9 @@ class RoundLoop:
                 sequence.metrics.time_to_first_token = sequence.metrics.time_to_first_token or now - self._begin
             if once or self._leaving or any(sequence.finish_reason for sequence in self.active):
                 return given
+
+    def _next_round(self) -> list[list[int]]:
+        return self._round()
 
     def _round(self) -> list[list[int]]:
         """AR: the target alone takes one step."""
@@ -116,6 +121,7 @@ class SpeculativeLoop(RoundLoop):
     """SD: the draft speculates, then the target verifies; each waits for the other."""
 
     mode = "sd"
+    auto: Auto | None = None  # chooses how each round goes, where the fallback is auto
 
     def __init__(
         self,
@@ -131,6 +137,23 @@ class SpeculativeLoop(RoundLoop):
         self._unsettled: list[tuple[Sequence, int, Outcome, Prepared | None]] = []
         self._draft_jobs: list[Job[None]] = []
 
+    def _next_round(self) -> list[list[int]]:
+        if self.auto is None:
+            return self._round()
+        start, way = perf_counter(), self.auto.begin(self.mode, self.active)
+        if way is Way.OFF:
+            self._check_draft()
+            new = super()._round()
+        else:
+            new = self._round() if way is Way.CONCURRENT else SpeculativeLoop._round(self)
+        waited = sum(span.seconds for span in self.draft_lane.named("fallback"))
+        self.auto.learn(self.active, new, perf_counter() - start, waited)
+        counting: list[RunMetrics | RequestMetrics] = [self.metrics, *(sequence.metrics for sequence in self.active)]
+        for metrics in counting:
+            metrics.auto_off += way is Way.OFF
+            metrics.auto_sequential += way is Way.SEQUENTIAL and self.mode == "ssd"
+        return new
+
     def _round(self) -> list[list[int]]:
         self._fall_back()
         self._check_draft()
@@ -141,15 +164,17 @@ class SpeculativeLoop(RoundLoop):
         """For the sequences that have nothing to verify: look a continuation up, or draft one just in time, for which
         the target waits."""
         wanted = {sequence for sequence in self.active if not sequence.speculation}
-        looked_up = {sequence for sequence in wanted if sequence.ngrams is not None}
-        if wanted:
-            self._follow()
-        for sequence in looked_up:
-            chain = sequence.ngrams.propose(self.drafter.lookahead) if sequence.ngrams is not None else []
+        if not wanted:
+            return
+        self._follow()
+        chains = {s: s.ngrams.propose(self.drafter.lookahead) for s in wanted if s.ngrams is not None}
+        if self.auto is not None:
+            chains = self.auto.choose(self.active, chains)
+        for sequence, chain in chains.items():
             sequence.speculation, sequence.from_cache = Speculation.chain(chain), False
             sequence.metrics.fallbacks += bool(chain)
             self._draft_jobs.append(self.draft.submit(self.drafter.take, sequence, chain))
-        wanted -= looked_up
+        wanted -= chains.keys()
         if wanted:
             drafted = self.draft.run(self.draft_lane.call, "fallback", self.drafter.draft, self.active, wanted)
             for sequence, speculation in drafted.items():
@@ -178,7 +203,9 @@ class SpeculativeLoop(RoundLoop):
 
     def _admit(self, sequence: Sequence) -> None:
         sequence.slot = len(self.active)
-        job: Job[None] = self.draft.submit(self.draft_lane.call, "prefill", self.drafter.prefill, sequence)
+        off = self.auto is not None and self.auto.way is Way.OFF
+        enter = self.drafter.postpone if off else self.drafter.prefill
+        job: Job[None] = self.draft.submit(self.draft_lane.call, "prefill", enter, sequence)
         super()._admit(sequence)
         job.result()
 

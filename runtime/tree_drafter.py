@@ -89,7 +89,9 @@ class TreeDrafter(DraftSide[TreeState, AdaptivePolicy]):
         for state in states:
             if state:
                 state.speculation, state.ranked = EMPTY, []
-        self._catch_up(sequences, states, [len(sequence.tokens) for sequence in sequences])
+        lengths = [len(sequence.tokens) for sequence in sequences]
+        self.come_near(sequences, states, lengths)
+        self._catch_up(sequences, states, lengths)
         groves = [
             self._below_the_bonus_token(sequence, state) if state else None
             for sequence, state in zip(sequences, states, strict=True)
@@ -112,6 +114,7 @@ class TreeDrafter(DraftSide[TreeState, AdaptivePolicy]):
     def prepare(self, preparation: Preparation) -> None:
         sequences, lengths, progress = preparation.sequences, preparation.lengths, preparation.progress
         states = [self.states[sequence] for sequence in sequences]
+        self.come_near(sequences, states, lengths)
         if any(s.processed < length + len(s.speculation) for s, length in zip(states, lengths, strict=True)):
             self._catch_up(sequences, states, lengths)
         groves = []

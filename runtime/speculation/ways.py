@@ -1,0 +1,128 @@
+"""Which way the rounds of a batch go under `fallback: auto`: on with the best known, and now and then a trial."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from saguaro.runtime.speculation.estimates import Estimates, Way
+from saguaro.runtime.speculation.fallback import way_speeds
+
+MARGIN = 0.02  # by how much another way must be faster to be gone over to: less is not worth the change
+PERIOD = 4  # rounds between two comparisons
+FIRST = 32  # rounds before a batch of one tries another way; larger ones, where drafting gains less, try earlier
+TIMED = 3  # rounds of a trial that are to be timed
+LONGEST = 8  # rounds of a trial: not all can be timed
+PAUSE = 32  # rounds after a trial before the same way is tried again because it looks better
+GROWING = 3  # trials at growing distances, before what they cost decides about the distance
+SHARE = 0.004  # of the time that the trials of one way may cost from then on
+
+
+@dataclass
+class Trial:
+    """Rounds in another way, until enough of them have been timed."""
+
+    way: Way
+    size: int
+    enough: int
+    left: int = LONGEST
+
+
+@dataclass
+class Size:
+    """What is known of one batch size. Rounds count those of this size."""
+
+    way: Way
+    due: dict[Way, int]  # when each way is to be tried
+    rounds: int = 0
+    trials: dict[Way, int] = field(default_factory=dict)
+    tried: dict[Way, int] = field(default_factory=dict)  # when that was, the last time
+
+
+class Ways:
+    """The choice among some ways, for every batch size by itself.
+
+    A trial comes before every change, since what is known of other ways may be old: the machine may have become slower
+    meanwhile, and that for all of them.
+    """
+
+    def __init__(self, ways: Sequence[Way], estimates: Estimates):
+        """`ways`: the one to begin with comes last."""
+        self.ways, self.estimates = tuple(ways), estimates
+        self.sizes: dict[int, Size] = {}
+        self._trial: Trial | None = None
+
+    @property
+    def trying(self) -> bool:
+        """Whether the latest round is one of a trial."""
+        return self._trial is not None
+
+    def next(self, size: int) -> Way:
+        """The way of the next round of a batch of `size` sequences."""
+        known = self.sizes.get(size) or self._enter(size)
+        known.rounds += 1
+        if self._trial:
+            if self._goes_on(self._trial, size):
+                return self._trial.way
+            self._end(self._trial)
+        wanted = self._wanted(known, size) if known.rounds % PERIOD == 0 else None
+        if wanted:
+            self._trial = Trial(wanted, size, self.estimates.rounds[wanted].added + TIMED)
+        return wanted or known.way
+
+    def _enter(self, size: int) -> Size:
+        """A size that was not seen: what other sizes taught holds until this one is known."""
+        speeds = self._speeds(size)
+        best = max(speeds, key=speeds.__getitem__) if len(speeds) == len(self.ways) else self.ways[-1]
+        self.sizes[size] = Size(best, {way: _first(size) * (i + 1) for i, way in enumerate(self.ways)})
+        return self.sizes[size]
+
+    def _wanted(self, known: Size, size: int) -> Way | None:
+        """Another way whose trial is due, or that looks better."""
+        speeds = self._speeds(size)
+        for way in self.ways:
+            rested = known.rounds - known.tried.get(way, -PAUSE) >= PAUSE
+            due = known.rounds >= known.due[way] or (rested and _better(speeds, way, known.way))
+            if due and way != known.way:
+                return way
+        return None
+
+    def _goes_on(self, trial: Trial, size: int) -> bool:
+        trial.left -= 1
+        return size == trial.size and trial.left > 0 and self.estimates.rounds[trial.way].added < trial.enough
+
+    def _end(self, trial: Trial) -> None:
+        known, speeds = self.sizes[trial.size], self._speeds(trial.size)
+        known.trials[trial.way] = known.trials.get(trial.way, 0) + 1
+        known.tried[trial.way] = known.rounds
+        before = known.way
+        if _better(speeds, trial.way, before):
+            known.way = trial.way
+        for way in {trial.way, before}:
+            known.due[way] = known.rounds + self._distance(way, known, trial.size)
+        self._trial = None
+
+    def _distance(self, way: Way, known: Size, size: int) -> int:
+        """To the next trial. The first ones follow soon, since one trial may be far off."""
+        count = known.trials.get(way, 0)
+        soon = _first(size) * 2 ** min(count, GROWING)
+        return soon if count < GROWING else max(soon, int(self._cost(way, known.way, size) / SHARE))
+
+    def _cost(self, tried: Way, usual: Way, size: int) -> float:
+        """Of a trial, in rounds of the usual way: what would have been done in its time, less what it brings."""
+        speeds, rounds = self._speeds(size), self.estimates.rounds
+        mine, theirs = rounds[tried].at(size), rounds[usual].at(size)
+        if not mine or not theirs or tried not in speeds or usual not in speeds:
+            return 0.0
+        return max(0.0, (TIMED + 1) * mine / theirs * (1 - speeds[tried] / speeds[usual]))
+
+    def _speeds(self, size: int) -> dict[Way, float]:
+        return {way: speed for way, speed in way_speeds(self.estimates, size).items() if way in self.ways}
+
+
+def _first(size: int) -> int:
+    return max(PERIOD, FIRST // size)
+
+
+def _better(speeds: dict[Way, float], way: Way, than: Way) -> bool:
+    return way in speeds and than in speeds and speeds[way] > (1 + MARGIN) * speeds[than]

@@ -1,0 +1,127 @@
+"""`fallback: auto` in the round loop: whatever it decides, tokens and KV rows are those of a serial run."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+import torch
+
+from saguaro import LLM, SamplingParams
+from saguaro.runtime.auto import Auto
+from saguaro.runtime.rounds import SpeculativeLoop
+from saguaro.runtime.sequence import Sequence
+from saguaro.runtime.speculation import NgramIndex
+from saguaro.runtime.speculation.estimates import Fallback, Way
+from tests.runtime.engines import Engines, random_prompts, same_in_all_modes, total
+from tests.runtime.scripted import draft_ranking, scripted_loop, sequence, serial
+from tests.runtime.test_cache_rows import Watch
+
+WAYS = {"sd": (Way.OFF, Way.SEQUENTIAL), "ssd": (Way.OFF, Way.SEQUENTIAL, Way.CONCURRENT)}
+
+
+def decide_by_dice(monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
+    """Ways go on for two to nine rounds, so that the draft has little or much to catch up with."""
+    dice, going = random.Random(seed), [(Way.SEQUENTIAL, 0)]
+
+    def next_way(auto: Auto, mode: str, size: int) -> Way:
+        way, left = going[0]
+        if not left:
+            way, left = dice.choice(WAYS[mode]), dice.randint(2, 9)
+        going[0] = way, left - 1
+        return way
+
+    def pick(auto: Auto, size: int, waiting: int, found: int) -> Fallback:
+        return Fallback.NOTHING if auto._draining else dice.choice(list(Fallback))
+
+    monkeypatch.setattr(Auto, "next_way", next_way)
+    monkeypatch.setattr(Auto, "pick", pick)
+
+
+def with_auto(loop: object, sequences: list[Sequence]) -> SpeculativeLoop:
+    assert isinstance(loop, SpeculativeLoop)
+    loop.auto = Auto()
+    for one in sequences:
+        one.ngrams = NgramIndex(one.tokens)
+    return loop
+
+
+@pytest.mark.parametrize("mode", ["sd", "ssd"])
+@pytest.mark.parametrize("seed", range(20))
+def test_a_batch_that_changes(monkeypatch: pytest.MonkeyPatch, mode: str, seed: int) -> None:
+    """Scripted sessions notice every wrong row, mask and position; here the draft computes four tokens at once."""
+    decide_by_dice(monkeypatch, seed)
+    lengths = [(1, 9), (7, 1), (4, 40), (12, 25), (2, 33), (5, 5), (9, 50), (3, 60)]
+    sequences = [sequence([i % 5] * prompt, new) for i, (prompt, new) in enumerate(lengths)]
+    ranking = draft_ranking(lambda position: position % 3 == 0)
+    with scripted_loop(mode, ranking, lookahead=3) as (loop, target, _):
+        given: dict[Sequence, list[int]] = {done: [] for done in sequences}
+        for done, tokens in with_auto(loop, sequences).run(sequences):
+            given[done] += tokens
+            for one in loop.active:  # what is verified lies where it belongs
+                rows = target.cache[one.slot][: one.prefix]
+                assert rows == [(token, position) for position, token in enumerate(one.tokens[:-1])]
+    for done in sequences:
+        assert given[done] == done.generated == serial(done.tokens[: done.prompt_length], done.params.max_tokens)
+    assert sum(done.metrics.auto_off for done in sequences) > 0
+    assert loop.metrics.auto_off > 0
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.8])
+@pytest.mark.parametrize("seed", range(4))
+def test_same_tokens(engines: Engines, monkeypatch: pytest.MonkeyPatch, seed: int, temperature: float) -> None:
+    decide_by_dice(monkeypatch, seed)
+    llm, prompts = engines.llm(fallback="auto", lookahead=4, budget=8), [p * 2 for p in random_prompts(9, seed=seed)]
+    params = [
+        SamplingParams(max_tokens=10 + 9 * (i % 4), temperature=temperature, seed=i, ignore_eos=True) for i in range(9)
+    ]
+    outputs = same_in_all_modes(llm, prompts, params)
+    for mode in ("sd", "ssd"):
+        counted = total(outputs[mode])
+        assert 0 < counted.auto_off < counted.rounds
+        assert (counted.auto_sequential > 0) == (mode == "ssd")
+
+
+@pytest.mark.parametrize("mode", ["sd", "ssd"])
+def test_the_drafts_rows_are_the_drafts_own(engines: Engines, monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
+    """After rounds without it, the draft's rows are those that it computes for the same tokens in one go."""
+    directory, watch = engines.llm(fallback="auto").directory, Watch(monkeypatch)
+    prompt = random_prompts(1, seed=4)[0]
+    asked = SamplingParams(max_tokens=50, temperature=0.8, seed=9, ignore_eos=True)
+    with LLM(directory) as llm:
+        with monkeypatch.context() as patch:
+            decide_by_dice(patch, 2)
+            tokens = prompt + llm.generate(prompt, asked, mode=mode)[0].outputs[0].token_ids
+        count = len(tokens) - llm.manifest.speculation["lookahead"] - 12  # the last rounds may have gone without it
+        after = watch.sessions["draft"].cache[:, 0, :, :count].clone()
+        list(llm.stream(tokens[: count + 1], SamplingParams(max_tokens=1, temperature=0), mode=mode))
+        again = watch.sessions["draft"].cache[:, 0, :, :count].clone()
+    assert torch.allclose(after, again, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("fallback", ["draft", "ngram"])
+def test_what_is_asked_for_is_never_switched_off(
+    engines: Engines, monkeypatch: pytest.MonkeyPatch, fallback: str
+) -> None:
+    monkeypatch.setattr(Auto, "next_way", lambda auto, mode, size: Way.OFF)
+    llm = engines.llm(fallback=fallback)
+    for mode in ("sd", "ssd"):
+        (output,) = llm.generate([[5, 6, 7, 5, 6]], SamplingParams(max_tokens=20, temperature=0, ignore_eos=True), mode)
+        assert output.metrics.auto_off == output.metrics.auto_sequential == 0
+        assert output.metrics.drafted > 0
+
+
+@pytest.mark.parametrize("mode", ["sd", "ssd"])
+def test_switched_off_nothing_is_drafted(engines: Engines, monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
+    """After the first round, in which it is not yet known, not even prompts are computed by the draft."""
+    llm, params = engines.llm(fallback="auto"), SamplingParams(max_tokens=12, temperature=0, ignore_eos=True)
+    monkeypatch.setattr(Auto, "next_way", lambda auto, mode, size: Way.OFF)
+    llm.generate([[5, 6, 7]], params, mode)
+    draft = llm._pair._draft
+    assert draft is not None
+    forwards: list[object] = []
+    monkeypatch.setattr(draft.session, "forward", forwards.append)
+    outputs = llm.generate(random_prompts(6), params, mode)
+    assert not forwards
+    assert total(outputs).auto_off == total(outputs).rounds == 6 * 12
+    assert total(outputs).drafted == 0
