@@ -29,6 +29,7 @@ Precision = Literal["fp32", "bf16", "fp16"]
 Weights = Literal["external", "embedded"]
 Attention = Literal["auto", "plugin", "native"]
 Mode = Literal["ar", "sd", "ssd"]
+Verification = Literal["coupled", "rejection"]
 FanOut = Literal["adaptive", "geometric", "uniform"]
 
 
@@ -129,7 +130,8 @@ class Speculation(Section):
         default="adaptive",
         description="one of adaptive, geometric, uniform, or a list of lookahead + 1 integers",
     )
-    verification: Literal["coupled"] = Field(default="coupled", description="coupled")
+    verification: Verification = _choice("coupled", Verification)
+    saguaro_c: float = Field(default=1.0, strict=True, ge=0, le=1, description="a number from 0 to 1")
     fallback: Literal["auto", "draft", "ngram"] = Field(default="auto", description="one of auto, draft, ngram")
 
     @field_validator("fan_out", mode="before")
@@ -149,6 +151,10 @@ class Speculation(Section):
             raise problem("tree_nodes", expected=f"0 for chains, or at least the lookahead of {self.lookahead}")
         if self.tree_nodes and self.fan_out != "adaptive":
             raise problem("fan_out", expected="adaptive, as tree_nodes is not 0")
+        if self.tree_nodes and self.verification == "rejection":
+            raise problem("tree_nodes", expected="0, as verification: rejection speculates chains")
+        if self.saguaro_c != 1 and self.verification != "rejection":
+            raise problem("saguaro_c", expected="1, as Saguaro sampling needs verification: rejection")
         if isinstance(self.fan_out, str):
             return self
         if len(self.fan_out) != self.lookahead + 1:

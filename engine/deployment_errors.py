@@ -14,7 +14,6 @@ from pydantic_core import PydanticCustomError
 # Names that users know from elsewhere, or from the paper, and that this release does not have.
 UNAVAILABLE = {
     ("build", "backend"): ("tensorrt-llm",),
-    ("speculation", "verification"): ("rejection",),
 }
 
 _SHORT = reprlib.Repr()

@@ -15,6 +15,8 @@ from saguaro.runtime.draft_side import DraftSide
 from saguaro.runtime.drafter import Drafter
 from saguaro.runtime.metrics import RunMetrics
 from saguaro.runtime.policies import Policies
+from saguaro.runtime.rejection import rejection_drafter
+from saguaro.runtime.rejection_verifier import RejectionVerifier
 from saguaro.runtime.rounds import ConcurrentLoop, RoundLoop, SpeculativeLoop
 from saguaro.runtime.sequence import Sequence
 from saguaro.runtime.sessions.session import Session
@@ -63,6 +65,7 @@ class Pair:
         self._draft: LoadedModel | None = None
         self.configure(speculation)
         self.verifier = Verifier(target.session, chunk)
+        self._rejection_verifier = RejectionVerifier(target.session, chunk)
         self.last_run = RunMetrics()
         self._busy = Lock()
         self._closed = False
@@ -71,7 +74,7 @@ class Pair:
         """Settings for the runs to come. What was learned with the old ones is lost."""
         self._speculation, self.policies = speculation, Policies(speculation)
         self._autos = {greedy: Auto() for greedy in (True, False)}  # as many tokens are accepted as these differ
-        self._drafter: DraftSide[Any, Any] | None = None
+        self._drafters: dict[bool, DraftSide[Any, Any]] = {}  # by whether verification is by rejection
 
     @property
     def draft(self) -> LoadedModel:
@@ -88,9 +91,14 @@ class Pair:
         if not self._busy.acquire(blocking=False):
             raise RequestError("this LLM is generating already; let that end, or give it all prompts in one call")
         try:
-            loop = self._loop(mode)
+            # Where nothing is sampled the two rules are one, and the coupled one's chains may end early.
+            sampled = any(sequence.params.temperature > 0 for sequence in sequences)
+            rejection = sampled and self._speculation.get("verification") == "rejection"
+            loop = self._loop(mode, rejection)
             loop.trace = trace
             fallback = self._speculation["fallback"]
+            if rejection and fallback == "auto":
+                fallback = "draft"  # what is proposed would depend on timing, and with it what a seed gives
             if isinstance(loop, SpeculativeLoop) and fallback != "draft":
                 for sequence in sequences:
                     sequence.ngrams = NgramIndex(sequence.tokens)
@@ -111,21 +119,31 @@ class Pair:
         if self._draft:
             self._draft.close()
 
-    def _loop(self, mode: str) -> RoundLoop:
+    def _loop(self, mode: str, rejection: bool) -> RoundLoop:
         target = self.target
         if mode == "ar":
             return RoundLoop(self.verifier, target.worker, target.lane)
         draft = self.draft
-        if self._drafter is None:
-            nodes = self._speculation.get("tree_nodes", 0)
-            kind: Any = partial(TreeDrafter, nodes=nodes) if nodes else Drafter
-            self._drafter = kind(
-                draft.session,
-                lookahead=self._speculation["lookahead"],
-                policy=self.policies,
-                chunk=self.chunk,
-                vocab_size=target.session.vocab_size,
-                taper=draft.session.device.type == "cpu",
-            )
-        loop = ConcurrentLoop if mode == "ssd" else SpeculativeLoop
-        return loop(self.verifier, target.worker, target.lane, self._drafter, draft.worker, draft.lane)
+        if rejection not in self._drafters:
+            self._drafters[rejection] = self._drafter(draft.session, rejection)
+        verifier = self._rejection_verifier if rejection else self.verifier
+        kind = ConcurrentLoop if mode == "ssd" else SpeculativeLoop
+        loop = kind(verifier, target.worker, target.lane, self._drafters[rejection], draft.worker, draft.lane)
+        if isinstance(loop, ConcurrentLoop) and rejection:
+            loop.anytime = False  # as with the fallback
+        return loop
+
+    def _drafter(self, session: Session, rejection: bool) -> DraftSide[Any, Any]:
+        vocab_size, nodes = self.target.session.vocab_size, self._speculation.get("tree_nodes", 0)
+        if rejection:
+            return rejection_drafter(session, self._speculation, self.chunk, vocab_size)
+        kind: Any = partial(TreeDrafter, nodes=nodes) if nodes else Drafter
+        drafter: DraftSide[Any, Any] = kind(
+            session,
+            lookahead=self._speculation["lookahead"],
+            policy=self.policies,
+            chunk=self.chunk,
+            vocab_size=vocab_size,
+            taper=session.device.type == "cpu",
+        )
+        return drafter

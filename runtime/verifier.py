@@ -51,14 +51,26 @@ class Verifier:
             row[1 : len(sequence.speculation) + 1] = sequence.speculation.tokens
         ids, positions = np.maximum(tokens, 0), depths + np.array(prefix)[:, None]
         step = Step(on_device(ids, device), on_device(positions, device), prefix, on_device(visible, device), prefix)
-        if rolls_out(self.session) and all(sequence.logprobs is None and is_plain(sequence) for sequence in sequences):
-            walks = self._walk_samples(self.session, sequences, step, meanwhile)
-        else:
-            walks = self._walk_logits(sequences, step, on_device(tokens, device), on_device(parents, device), meanwhile)
+        walks = self._walk(sequences, step, tokens, parents, meanwhile)
         for b, (path, _) in enumerate(walks):
             if path:  # a chain's rows lie in place already; a tree's accepted path is brought together
                 self.session.move_rows(b, [prefix[b] + node for node in path], prefix[b] + 1)
         return [Outcome(path[-1] if path else 0, bonus) for path, bonus in walks]
+
+    def _walk(
+        self,
+        sequences: list[Sequence],
+        step: Step,
+        tokens: np.ndarray,
+        parents: np.ndarray,
+        meanwhile: Callable[[], None] | None,
+    ) -> list[Walk]:
+        """Run the step and find each sequence's accepted nodes; `tokens` `[n, N]` are the nodes', PAD where a tree has
+        fewer."""
+        if rolls_out(self.session) and all(sequence.logprobs is None and is_plain(sequence) for sequence in sequences):
+            return self._walk_samples(self.session, sequences, step, meanwhile)
+        device = self.session.device
+        return self._walk_logits(sequences, step, on_device(tokens, device), on_device(parents, device), meanwhile)
 
     def _walk_samples(
         self, session: RollingSession, sequences: list[Sequence], step: Step, meanwhile: Callable[[], None] | None
@@ -89,7 +101,6 @@ class Verifier:
         parents: torch.Tensor,
         meanwhile: Callable[[], None] | None,
     ) -> list[Walk]:
-        """`tokens` `[n, N]` are the nodes', PAD where a tree has fewer."""
         if meanwhile:
             meanwhile()
         logits = self.session.forward(step)
@@ -109,7 +120,7 @@ class Verifier:
         walks = [(row[2 : 2 + row[0]], row[1]) for row in found]
         for b, (sequence, (accepted, last)) in enumerate(zip(sequences, walks, strict=True)):
             if sequence.logprobs is not None:
-                sequence.logprobs += _logprobs(logits[b], [0, *accepted], sequence, last)
+                sequence.logprobs += logprobs_of(logits[b], [0, *accepted], sequence, last)
         return walks
 
 
@@ -134,7 +145,7 @@ def _trees(layouts: tuple[tuple[int, ...], ...], size: int) -> tuple[np.ndarray,
     return np.array(parents), np.array(depths), visible
 
 
-def _logprobs(logits: torch.Tensor, nodes: list[int], sequence: Sequence, bonus: int) -> list[dict[int, float]]:
+def logprobs_of(logits: torch.Tensor, nodes: list[int], sequence: Sequence, bonus: int) -> list[dict[int, float]]:
     """For the tokens sampled at `nodes`: their own log-probability and those of the likeliest tokens."""
     sampled = [sequence.speculation.tokens[node - 1] for node in nodes[1:]] + [bonus]
     table = torch.log_softmax(logits[nodes].float(), dim=-1)

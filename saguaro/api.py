@@ -25,6 +25,7 @@ def build(
     lookahead: int | None = None,
     budget: int | None = None,
     tree_nodes: int | None = None,
+    verification: str | None = None,
     compute_capability: Sequence[str] | None = None,
     weights: str | None = None,
     attention: str | None = None,
@@ -42,6 +43,7 @@ def build(
         precision: "fp32", "bf16", or with the TensorRT backends "fp16".
         max_batch_size, max_seq_len: what the engine's KV cache has room for, in sequences and in tokens.
         lookahead, budget, tree_nodes: K, B and N, see the deployment file.
+        verification: "coupled" (the same tokens in every mode) or "rejection" (the same distribution, more accepted).
         compute_capability: GPUs to compile tensorrt-rtx plans for, such as ["8.9"]; none: those the library chooses.
         weights: "external" or "embedded", of TensorRT plans.
         attention: "plugin" (our kernels; the default of tensorrt) or "native" (the library's), of TensorRT plans.
@@ -67,6 +69,7 @@ def build(
         lookahead=lookahead,
         budget=budget,
         tree_nodes=tree_nodes,
+        verification=verification,
         compute_capability=list(compute_capability) if compute_capability is not None else None,
         weights=weights,
         attention=attention,

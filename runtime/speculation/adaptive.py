@@ -35,9 +35,9 @@ class AdaptivePolicy:
 
     def __init__(self, budget: int, lookahead: int):
         self.budget, self.lookahead = budget, lookahead
-        prior = [[_prior(group, gap) for gap in range(len(GAPS) + 1)] for group in range(len(RANKS))]
+        chances = [[prior(group, gap) for gap in range(len(GAPS) + 1)] for group in range(len(RANKS))]
         self.seen = np.full((2, len(RANKS), len(GAPS) + 1), PRIOR_WEIGHT)  # after a fallback, after a hit
-        self.right = PRIOR_WEIGHT * np.array([prior, prior])
+        self.right = PRIOR_WEIGHT * np.array([chances, chances])
         self.tested, self.accepted = 10.0, 7.0  # as if seven of ten tokens had been accepted
 
     def candidates(self) -> int:
@@ -135,7 +135,7 @@ class AdaptivePolicy:
         return tokens, (groups, np.searchsorted(GAP_EDGES, gaps, side="right"))
 
 
-def _prior(group: int, gap: int) -> float:
+def prior(group: int, gap: int) -> float:
     """Before anything was seen: a wide margin is trusted, a candidate far behind is not."""
     middle = (0.0, *GAPS)[gap]
     if group == 0:

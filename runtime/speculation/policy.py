@@ -35,6 +35,10 @@ class OutcomePolicy(Protocol):
         """Take in what the target made of the speculation."""
         ...
 
+
+class KeptPolicy(OutcomePolicy, Protocol):
+    """What it learned can be saved."""
+
     def statistics(self) -> dict[str, Any]:
         """What was learned, as JSON holds it."""
         ...
@@ -99,6 +103,6 @@ class FixedFanOut:
         self.tested, self.accepted, self.bonuses, self.missed = tested, accepted, bonuses, missed
 
 
-def outcome_policy(kind: str | list[int], budget: int, lookahead: int) -> OutcomePolicy:
+def outcome_policy(kind: str | list[int], budget: int, lookahead: int) -> KeptPolicy:
     """The policy that a deployment's `speculation.fan_out` names."""
     return AdaptivePolicy(budget, lookahead) if kind == "adaptive" else FixedFanOut(kind, budget, lookahead)

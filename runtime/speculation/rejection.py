@@ -12,17 +12,25 @@ its own, and the draft has noise of its own: shared noise is for accept-when-equ
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 
 from saguaro.plugins import gumbel, noise_bits
 from saguaro.plugins.tree_accept.filters import inverse_temperature, keep, lower_bound
-from saguaro.runtime.speculation.tree import Outcome
+from saguaro.runtime.speculation.tree import Outcome, Speculation
 
 # The streams of round r are 4 r + kind; stream 0 is the coupled noise, kind 0 of other rounds is unused.
 ACCEPTANCE, RESIDUAL, DRAFT = 1, 2, 3
 
 Positions = int | Sequence[int] | torch.Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class DrawnChain(Speculation):
+    """A sampled chain. One that is no `DrawnChain` was proposed deterministically: its q is one-hot."""
+
+    drawn_from: torch.Tensor  # float32 [K, V'], the q that each token was really drawn from
 
 
 def filtered_distribution(

@@ -22,6 +22,7 @@ from saguaro.cli.progress import BuildProgress
 @click.option("--lookahead", type=int, metavar="K", help="Tokens in one speculation.")
 @click.option("--budget", type=int, metavar="B", help="Outcomes to prepare a speculation for in each round.")
 @click.option("--tree-nodes", type=int, metavar="N", help="Nodes of a speculated token tree; 0: chains.")
+@click.option("--verification", metavar="RULE", help="coupled or rejection: when a speculated token is accepted.")
 @click.option("--compute-capability", multiple=True, metavar="X.Y",
               help="A GPU to compile TensorRT plans for, such as 8.9; repeatable.")  # fmt: skip
 @click.option("--weights", metavar="KIND", help="external or embedded, of TensorRT plans.")

@@ -45,7 +45,7 @@ def test_defaults(load):
         },
         "speculation": {
             "mode": "ssd", "lookahead": 5, "budget": 24, "tree_nodes": 0, "fan_out": "adaptive",
-            "verification": "coupled", "fallback": "auto",
+            "verification": "coupled", "saguaro_c": 1.0, "fallback": "auto",
         },
         "placement": {"target": {"device": "auto", "threads": 1}, "draft": {"device": "auto", "threads": 1}},
     }  # fmt: skip
@@ -193,7 +193,10 @@ BAD = [
     ("placement: {draft: {threads: 0}}", ["placement.draft.threads is 0", "from 1"]),
     # not in this release
     ("build: {backend: tensorrt-llm}", ["'tensorrt-llm' is not available in this release"]),
-    ("speculation: {verification: rejection}", ["'rejection' is not available in this release", "coupled"]),
+    ("speculation: {verification: rejecting}", ["speculation.verification", "did you mean 'rejection'?"]),
+    ("speculation: {verification: rejection, saguaro_c: 1.5}", ["speculation.saguaro_c is 1.5", "from 0 to 1"]),
+    ("speculation: {verification: rejection, saguaro_c: .nan}", ["speculation.saguaro_c is nan"]),
+    ("speculation: {saguaro_c: 0.5}", ["speculation.saguaro_c is 0.5", "verification: rejection"]),
     ("speculation: {fallback: medusa}", ["speculation.fallback is 'medusa'", "ngram"]),
     # the environment
     ("x: ${SAGUARO_UNSET}", ["line 3", "SAGUARO_UNSET is not set"]),

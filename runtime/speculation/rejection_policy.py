@@ -1,0 +1,88 @@
+"""The adaptive outcome policy under rejection verification, where the draft may look at the round's coins.
+
+A candidate is (k, j) as in `adaptive`: k tokens accepted, then the j-th ranked token as bonus. Its probability is
+`prod_{i<k} a(u_i) * (1 - a(u_k)) * p(j, g)`: a small uniform u is surely an acceptance, a large one leaves it open; and
+the bonus token is the argmax of something like the draft's distribution under noise that is known. All three tables
+are counted online.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from saguaro.runtime.speculation.adaptive import GAP_EDGES, GAPS, PRIOR_WEIGHT, RANK_GROUPS, RANKS, prior
+from saguaro.runtime.speculation.outcomes import Choice, Ranked
+from saguaro.runtime.speculation.policy import OutcomePolicy, outcome_policy
+from saguaro.runtime.speculation.tree import Outcome
+
+UNIFORM_BINS = 10
+STOP, END = 0, 1  # where a bonus token stands: after a rejection, or after all of the chain
+
+
+class RejectionPolicy:
+    """For requests that sample. At k < K the first of `ranked[k]` is the proposed token, and its score the uniform that
+    decides about it: see `Proposals.ranked`."""
+
+    def __init__(self, budget: int, lookahead: int):
+        self.budget, self.lookahead = budget, lookahead
+        middles = (np.arange(UNIFORM_BINS) + 0.5) / UNIFORM_BINS
+        self.tested = np.full(UNIFORM_BINS, PRIOR_WEIGHT)
+        self.accepted = PRIOR_WEIGHT * (1 - 0.5 * middles)
+        chances = [[prior(group, gap) for gap in range(len(GAPS) + 1)] for group in range(len(RANKS))]
+        self.seen = np.full((2, len(RANKS), len(GAPS) + 1), PRIOR_WEIGHT)
+        self.right = PRIOR_WEIGHT * np.array([chances, chances])
+
+    def candidates(self) -> int:
+        return min(self.budget, 3 + self.budget // 2) + 1
+
+    def choose(self, ranked: Sequence[Ranked], speculated: Sequence[int], after_hit: bool) -> Choice:
+        tokens, cells = self._cells(ranked)
+        bins = _uniform_bins(ranked[:-1])
+        accepts = self.accepted[bins] / self.tested[bins]
+        reached = np.cumprod([1.0, *accepts])
+        stops = np.append(1 - accepts, 1.0)
+        scores = ((reached * stops)[:, None] * self.right[cells] / self.seen[cells]).ravel()
+        best = np.argsort(-scores, kind="stable")[: self.budget]
+        outcomes = list(map(Outcome, (best // tokens.shape[1]).tolist(), tokens.ravel()[best].tolist()))
+        return Choice(outcomes, [len(outcomes)] * self.lookahead + [0])
+
+    def learn(
+        self, ranked: Sequence[Ranked], speculated: Sequence[int], outcome: Outcome, after_hit: bool
+    ) -> None:
+        bins = _uniform_bins(ranked[: min(outcome.node + 1, len(speculated))])
+        np.add.at(self.tested, bins, 1)
+        np.add.at(self.accepted, bins[: outcome.node], 1)
+        tokens, cells = self._cells(ranked)
+        here = tuple(index[outcome.node] for index in cells)
+        self.seen[here] += 1
+        self.right[here] += tokens[outcome.node] == outcome.bonus
+
+    def _cells(self, ranked: Sequence[Ranked]) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
+        """The candidates' tokens, and their cells of the tables: what kind of place it is, group of ranks, and bin of
+        the gap to the best (of the best: to the second). All `[K + 1, M - 1]`."""
+        end = len(ranked) - 1
+        tokens = np.array([one.tokens[1:] if k < end else one.tokens[:-1] for k, one in enumerate(ranked)])
+        scores = np.array([one.scores[1:] if k < end else one.scores[:-1] for k, one in enumerate(ranked)])
+        gaps = scores[:, :1] - scores
+        gaps[:, 0] = gaps[:, min(1, scores.shape[1] - 1)]
+        kinds, groups = np.full(scores.shape, STOP), np.empty(scores.shape, dtype=np.int64)
+        kinds[end], groups[:] = END, RANK_GROUPS[: scores.shape[1]]
+        return tokens, (kinds, groups, np.searchsorted(GAP_EDGES, gaps, side="right"))
+
+
+def _uniform_bins(ranked: Sequence[Ranked]) -> np.ndarray:
+    uniforms = np.array([one.scores[0] for one in ranked], dtype=np.float64)
+    return np.minimum((uniforms * UNIFORM_BINS).astype(np.int64), UNIFORM_BINS - 1)
+
+
+def rejection_policies(kind: str | list[int], budget: int, lookahead: int) -> Callable[[bool], OutcomePolicy]:
+    """Makes the policies that a deployment's `speculation.fan_out` names, for greedy requests or the others."""
+
+    def make(greedy: bool) -> OutcomePolicy:
+        if kind == "adaptive" and not greedy:
+            return RejectionPolicy(budget, lookahead)
+        return outcome_policy(kind, budget, lookahead)
+
+    return make
