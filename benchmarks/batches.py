@@ -66,10 +66,10 @@ def measure(llm: LLM, size: int, repeat: int, params: SamplingParams) -> dict[st
     prompts, count = [line.prompt for line in read_prompts(PROMPTS)], PROMPTS_OF_A_GROUP[size]
     groups = [prompts[group * count : (group + 1) * count] for group in range(GROUPS)]
     results = {name: Measured() for name in VARIANTS}
-    llm._pair._verifier.session.max_batch_size = size  # the round loop lets no more in
+    llm.pair.verifier.session.max_batch_size = size  # the round loop lets no more in
 
     def run(group: int, name: str) -> None:
-        mode, llm.manifest.speculation["fallback"] = VARIANTS[name]  # the runtime reads it at every call
+        mode, llm.speculation["fallback"] = VARIANTS[name]  # the runtime reads it at every call
         outputs = llm.generate(groups[group], params, mode)
         result = results[name]
         result.seconds.setdefault(group, []).append(llm.last_run.seconds)

@@ -49,16 +49,23 @@ class Proposals:
         """q, of a request that samples."""
         return rows if self.weight == 1 else saguaro_sampling(rows, self.top, self.weight)
 
-    def tokens(self, rows: torch.Tensor, rounds: Sequences[int], depth: int) -> torch.Tensor:
-        """The proposals int64 `[w]` of rows that lie `depth` after the bonus token of the round that verifies them;
-        `rounds[i]` is the position of row i's bonus token."""
+    def noise(
+        self, rounds: Sequences[int], depths: range, size: int, device: torch.device
+    ) -> list[torch.Tensor | None]:
+        """For each of the `depths` the noise `[w, size]` of proposals that lie so far after the bonus token of the
+        round that verifies them, whose position is `rounds[i]`; None at temperature 0."""
         if self.greedy:
-            return rows.argmax(-1)
-        size, device = rows.shape[-1], rows.device
+            return [None] * len(depths)
         distinct = sorted(set(rounds))  # rows after as many accepted tokens share their noise: one of them comes true
-        noise = [draft_noise(self.sequence.seed, root, root + 1 + depth, size, device) for root in distinct]
-        places = torch.tensor([distinct.index(root) for root in rounds], device=device)
-        return draw(self.drawn_from(rows), torch.stack(noise)[places])
+        made = [
+            draft_noise(self.sequence.seed, root, [root + 1 + depth for depth in depths], size, device)
+            for root in distinct
+        ]
+        return list(torch.stack(made, dim=1)[:, [distinct.index(root) for root in rounds]].unbind(0))
+
+    def tokens(self, rows: torch.Tensor, noise: torch.Tensor | None) -> torch.Tensor:
+        """The proposals int64 `[w]` after `rows`, under `noise` `[w, V']`."""
+        return rows.argmax(-1) if noise is None else draw(self.drawn_from(rows), noise)
 
     def ranked(
         self, rows: torch.Tensor, chain: Sequences[int], root: int, count: int, public_coins: bool

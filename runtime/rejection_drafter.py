@@ -81,14 +81,16 @@ class RejectionDrafter(Drafter):
         lengths = [len(sequence.tokens) for sequence in sequences]
         self._catch_up(sequences, states, lengths)
         proposals = [self._proposals(sequence) for sequence in sequences]
+        noise = [
+            one.noise([length - 1], range(self.lookahead), self.vocab_size, self.session.device)
+            for one, length in zip(proposals, lengths, strict=True)
+        ]
         first = [
-            int(one.tokens(self.rows[s][-1].unsqueeze(0), [length - 1], 0)) if state else 0
-            for s, one, state, length in zip(sequences, proposals, states, lengths, strict=True)
+            int(one.tokens(self.rows[sequence][-1].unsqueeze(0), drawn_by[0])) if state else 0
+            for sequence, state, one, drawn_by in zip(sequences, states, proposals, noise, strict=True)
         ]
         step = self._step([[token] for token in first], states)
-        rollout, rows = self._sample(
-            proposals, step, [[length - 1] for length in lengths], first_depth=1, depths=self.lookahead - 1
-        )
+        rollout, rows = self._sample(proposals, step, [later[1:] for later in noise], self.lookahead - 1)
         drafted = {}
         for b, (sequence, state) in enumerate(zip(sequences, states, strict=True)):
             if state:
@@ -121,16 +123,20 @@ class RejectionDrafter(Drafter):
             [length + outcome.node for outcome in choice.outcomes] + [length] * (width - len(choice.outcomes))
             for choice, length in zip(choices, lengths, strict=True)
         ]
-        rollout, rows = self._sample(proposals, step, rounds, first_depth=0, depths=self.lookahead)
+        noise = [
+            one.noise(roots, range(self.lookahead), self.vocab_size, self.session.device)
+            for one, roots in zip(proposals, rounds, strict=True)
+        ]
+        rollout, rows = self._sample(proposals, step, noise, self.lookahead)
         for b, (sequence, state, choice) in enumerate(zip(sequences, states, choices, strict=True)):
             state.branches = SampledBranches(rollout, b, self.lookahead, rows[b], proposals[b])
             preparation.caches[sequence].open(choice.outcomes, state.branches.speculation)
         self.learn()
 
     def _sample(
-        self, proposals: list[Proposals], step: Step, rounds: list[list[int]], *, first_depth: int, depths: int
+        self, proposals: list[Proposals], step: Step, noise: list[list[torch.Tensor | None]], depths: int
     ) -> tuple[Rollout, list[list[torch.Tensor]]]:
-        """Continue each row of the step by `depths` sampled tokens; its first lies `first_depth` after the bonus token.
+        """Continue each row of the step by `depths` sampled tokens, under each sequence's noise for them.
 
         Gives the tokens as a rollout, and for each sequence the rows `[w, V']` that those of each depth were drawn
         from.
@@ -141,15 +147,16 @@ class RejectionDrafter(Drafter):
         found = []
         for depth in range(depths):
             logits = self.session.forward(step)[..., : self.vocab_size]
-            for b, one in enumerate(proposals):
-                rows[b].append(one.rows(logits[b]))
-            tokens = torch.stack(
-                [one.tokens(rows[b][-1], rounds[b], first_depth + depth) for b, one in enumerate(proposals)]
-            )
-            found.append(OnHost(tokens))
-            step = next_step(step, tokens)
-        for depth, tokens_there in enumerate(found):
-            rollout.tokens[depth, :, :, 0] = tokens_there.get()[0]
+            for own, one, row in zip(rows, proposals, logits, strict=True):
+                own.append(one.rows(row))
+            drawn = [
+                one.tokens(own[depth], drawn_by[depth])
+                for one, own, drawn_by in zip(proposals, rows, noise, strict=True)
+            ]
+            found.append(OnHost(torch.stack(drawn)))
+            step = next_step(step, torch.stack(drawn))
+        for depth, tokens in enumerate(found):
+            rollout.tokens[depth, :, :, 0] = tokens.get()[0]
         rollout.progress.drafted = depths
         return rollout, rows
 

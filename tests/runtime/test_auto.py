@@ -117,8 +117,7 @@ def test_switched_off_nothing_is_drafted(engines: Engines, monkeypatch: pytest.M
     llm, params = engines.llm(fallback="auto"), SamplingParams(max_tokens=12, temperature=0, ignore_eos=True)
     monkeypatch.setattr(Auto, "next_way", lambda auto, mode, size: Way.OFF)
     llm.generate([[5, 6, 7]], params, mode)
-    draft = llm._pair._draft
-    assert draft is not None
+    draft = llm.pair.draft
     forwards: list[object] = []
     monkeypatch.setattr(draft.session, "forward", forwards.append)
     outputs = llm.generate(random_prompts(6), params, mode)
