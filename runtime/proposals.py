@@ -101,8 +101,8 @@ class Proposals:
 
     def _expected(self, rows: torch.Tensor, stops: int) -> torch.Tensor:
         """What the bonus token is likely drawn from, up to a factor: where a token is rejected, Saguaro sampling leaves
-        the mass that it took from the draft's favourites."""
+        the mass that it took from the draft's favourites, and the models differ anywhere."""
         if self.weight == 1:
             return rows
         taken = (rows[:stops] - self.drawn_from(rows[:stops])).clamp(min=0)
-        return torch.cat([torch.maximum(taken, 1e-3 * rows[:stops]), rows[stops:]])
+        return torch.cat([taken + 0.1 * rows[:stops], rows[stops:]])

@@ -20,8 +20,8 @@ class SamplingParams:
         top_p: keep the smallest set of tokens whose probability reaches this, in (0, 1]; 1 keeps all.
         top_k: keep this many of the likeliest tokens; 0 or -1 keeps all.
         min_p: drop tokens less likely than this times the likeliest, in [0, 1].
-        seed: 64-bit seed of the noise; the same seed gives the same tokens in every mode. None: a fresh one
-            for each request, told in the output's metrics.
+        seed: 64-bit seed of the noise; the same seed gives the same tokens, under coupled verification in every mode.
+            None: a fresh one for each request, told in the output's metrics.
         stop: strings at which to stop; they are not part of the text.
         stop_token_ids: token ids at which to stop, beside the model's own end tokens.
         ignore_eos: go on after the model's own end tokens.

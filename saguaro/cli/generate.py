@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 @click.option("--temperature", type=float, default=0.0, show_default=True, help="0 is greedy.")
 @click.option("--top-p", type=float, default=1.0, show_default=True)
 @click.option("--top-k", type=int, default=0, show_default=True, help="0 keeps all tokens.")
-@click.option("--seed", type=int, help="The same seed gives the same text, in every mode.  [default: random]")
+@click.option("--seed", type=int, help="The same seed gives the same text.  [default: random]")
 @json_option
 def generate(
     engine: Path,

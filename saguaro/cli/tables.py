@@ -78,7 +78,8 @@ def _same_tokens(comparison: Comparison) -> str:
         return f"[green]The tokens are the same[/green] in {modes}, for all {comparison.prompts} prompts."
     return (
         f"[red]The tokens differ[/red] between {modes} for {comparison.prompts - comparison.identical} of "
-        f"{comparison.prompts} prompts (in bf16 and fp16 near ties may fall either way)."
+        f"{comparison.prompts} prompts (in bf16 and fp16 near ties may fall either way; rejection verification "
+        "promises the same distribution, not the same tokens)."
     )
 
 
