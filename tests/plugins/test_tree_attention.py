@@ -96,15 +96,16 @@ def test_enough_trees_were_tried_and_every_type():
 
 
 @pytest.mark.interpreted
-@pytest.mark.parametrize("nodes", [32, 33, 100])
-def test_masks_of_several_words_strides_and_a_scale(nodes):
+@pytest.mark.parametrize(("nodes", "queries"), [(32, 32), (33, 33), (100, 100), (512, 16)])
+def test_masks_of_several_words_strides_and_a_scale(nodes, queries):
     torch.manual_seed(nodes)
     parents = torch.tensor([[-1] + [int(torch.randint(0, n, ())) for n in range(1, nodes)]])
     ancestors = pack_ancestors(parents)
     assert ancestors.shape == (1, nodes, -(-nodes // 32))
-    q = torch.randn(1, nodes, 2, 64).transpose(1, 2)  # [B, H, T, D], not contiguous
-    k = torch.randn(1, 150, 1, 64).transpose(1, 2)
-    v = torch.randn(1, 1, 160, 64)[:, :, :150]
+    ancestors = ancestors[:, nodes - queries :]
+    q = torch.randn(1, queries, 2, 64).transpose(1, 2)  # [B, H, T, D], not contiguous
+    k = torch.randn(1, 50 + nodes, 1, 64).transpose(1, 2)  # a full cache
+    v = torch.randn(1, 1, 60 + nodes, 64)[:, :, : 50 + nodes]
     prefix = torch.tensor([50], dtype=torch.int32)
     expected = tree_attention(q, k, v, ancestors, prefix, scale=0.3)
     plain = tree_attention(q, k, v, ancestors, prefix)
