@@ -107,7 +107,7 @@ def main(arguments: list[str] | None = None) -> int:
         for capability in chosen.cc or TARGETS
     ]
     out, failures = sys.stdout, 0
-    out.write(f"{'kernel':<20} {'variant':<26} {'cc':>4} {'regs':>5} {'spill st/ld':>12} {'shared':>8}\n")
+    out.write(f"{'kernel':<20} {'variant':<32} {'cc':>4} {'regs':>5} {'spill st/ld':>12} {'shared':>8}\n")
     with ProcessPoolExecutor(chosen.jobs) as pool:
         jobs = [pool.submit(measure, plugin, index, capability) for plugin, index, _, capability in work]
         for (_, _, variant, capability), job in zip(work, jobs, strict=True):
@@ -118,7 +118,7 @@ def main(arguments: list[str] | None = None) -> int:
             if isinstance(result, Usage):
                 spill = f"{result.spill_stores}/{result.spill_loads}"
                 numbers = f"{result.registers:>5} {spill:>12} {result.shared_bytes:>8}"
-            line = f"{variant.kernel.__name__:<20} {variant.name:<26} {capability / 10:>4} {numbers}  {wrong}"
+            line = f"{variant.kernel.__name__:<20} {variant.name:<32} {capability / 10:>4} {numbers}  {wrong}"
             out.write(line.rstrip() + "\n")
             out.flush()
     out.write(f"{len(work)} compiled for {len(chosen.cc or TARGETS)} targets, {failures} failed\n")

@@ -5,6 +5,7 @@ import triton.language as tl
 from ..variants import Variant
 from .kernel import block, compact_kernel, compact_pair_kernel
 
+SIZES = (64, 80, 96, 128, 256)
 STRIDES = ("stride_b", "stride_h", "stride_s")
 
 
@@ -14,7 +15,7 @@ def table_variant(bits: int, size: int, rows: int, moves: str = "i64") -> Varian
     blocks = block(rows, size)
     options = {"num_warps": blocks.pop("num_warps")}
     constants = {"ELEMENT": getattr(tl, f"int{bits}"), "D": size, **blocks}
-    name = f"{bits} bit D {size} rows {rows}"
+    name = f"{bits} bit D {size} rows {rows}" + (" i32" if moves == "i32" else "")
     return Variant(name, compact_kernel, types, constants, STRIDES, options)
 
 
@@ -30,7 +31,9 @@ def pair_variant(dtype: str, size: int, rows: int) -> Variant:
 
 
 def variants() -> list[Variant]:
-    made = [table_variant(bits, size, 8) for bits in (8, 16, 32) for size in (64, 80, 128, 256)]
+    made = [table_variant(bits, size, 8) for bits in (8, 16, 32, 64) for size in SIZES]
     made += [table_variant(16, 128, rows) for rows in (1, 64, 512)]
-    made += [pair_variant(dtype, 128, 8) for dtype in ("fp32", "fp16", "bf16")]
+    made.append(table_variant(16, 128, 8, "i32"))
+    made += [pair_variant(dtype, size, 8) for dtype in ("fp32", "fp16", "bf16") for size in SIZES]
+    made += [pair_variant("fp16", 128, rows) for rows in (1, 64, 512)]
     return made

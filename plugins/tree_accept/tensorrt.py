@@ -1,10 +1,9 @@
 """Tree acceptance as two TensorRT plugins: the pass over the logits, then the walk. See embedding.py."""
 
 from ..embedding import NAMESPACE, TENSORRT_NAMES, Target, implementation, triton_type
-from .variants import sample_variant, walk_variant
+from .variants import BLOCKS, sample_variant, walk_variant
 
 SAMPLE, WALK = f"{NAMESPACE}::tree_sample", f"{NAMESPACE}::tree_walk"
-BLOCKS = {1: 1024, 2: 512, 3: 2048}  # tactic -> tokens that a program of the first pass reads at once
 
 
 def register(trt, trtp, target: Target) -> list[str]:

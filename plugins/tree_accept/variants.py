@@ -3,6 +3,9 @@
 from ..variants import Variant
 from .kernel import SAMPLE_OPTIONS, SLICE, WALK_OPTIONS, sample_kernel, walk_kernel
 
+LOGITS = ("fp32", "fp16", "bf16")
+BLOCKS = {1: 1024, 2: 512, 3: 2048}  # TensorRT's tactic -> tokens that a program of the first pass reads at once
+
 TYPES = {
     "tokens_ptr": "*i64", "parents_ptr": "*i64", "seed_ptr": "*i64", "position_ptr": "*i64",
     "temperature_ptr": "*fp32", "top_k_ptr": "*i32", "top_p_ptr": "*fp32", "min_p_ptr": "*fp32",
@@ -15,7 +18,7 @@ TYPES = {
 def sample_variant(logits: str, slice_: int = SLICE, block: int = 1024, aligned: bool = True) -> Variant:
     """`logits` is "fp32", "fp16" or "bf16"; aligned: the vocabulary is a multiple of 16."""
     types = {n: TYPES.get(n) or f"*{logits}" for n in sample_kernel.arg_names if n not in ("SLICE", "BLOCK")}
-    name = f"{logits} slice {slice_}" + ("" if aligned else " odd V")
+    name = f"{logits} slice {slice_} block {block}" + ("" if aligned else " odd V")
     constants = {"SLICE": slice_, "BLOCK": block}
     return Variant(name, sample_kernel, types, constants, ("vocab_size",) if aligned else (), dict(SAMPLE_OPTIONS))
 
@@ -24,13 +27,14 @@ def walk_variant(logits: str, nodes: int, slices: int, block: int = 2048, aligne
     """`nodes` and `slices` are powers of two."""
     constants = {"BLOCK": block, "NODES": nodes, "SLICES": slices}
     types = {n: TYPES.get(n) or f"*{logits}" for n in walk_kernel.arg_names if n not in constants}
-    name = f"{logits} N {nodes} slices {slices}"
+    name = f"{logits} N {nodes} slices {slices}" + ("" if aligned else " odd V")
     return Variant(name, walk_kernel, types, constants, ("vocab_size",) if aligned else (), dict(WALK_OPTIONS))
 
 
 def variants() -> list[Variant]:
-    made = [sample_variant(logits) for logits in ("fp32", "fp16", "bf16")]
-    made.append(sample_variant("fp32", aligned=False))
-    made += [walk_variant(logits, 8, 32) for logits in ("fp32", "fp16", "bf16")]
-    made += [walk_variant("fp32", 64, 64), walk_variant("fp32", 512, 64)]
+    made = [sample_variant(logits) for logits in LOGITS]
+    made += [sample_variant(logits, SLICE, block, aligned=False) for logits in LOGITS for block in BLOCKS.values()]
+    made += [walk_variant(logits, 8, 32) for logits in LOGITS]
+    made += [walk_variant("fp32", nodes, 64) for nodes in (1, 64, 512)]
+    made += [walk_variant(logits, 64, 64, aligned=False) for logits in LOGITS]
     return made

@@ -22,6 +22,7 @@ def split_variant(dtype: str, size: int, pairs: int, prefix: str = "i32", scale:
     else:
         constants["scale"] = scale
     name = f"{dtype} D {size} M {config['BLOCK_M']}"
+    name += (" i64" if prefix == "i64" else "") + (" scale" if scale is not None else "")
     return Variant(name, split_kernel, types, constants, STRIDES, options)
 
 
@@ -39,4 +40,7 @@ def variants() -> list[Variant]:
                 variant = split_variant(dtype, size, pairs)
                 made["split", variant.name] = variant
             made["merge", dtype, size] = merge_variant(dtype, size)
+        # 64-bit prefix lengths, and the scale that is a constant in TensorRT, matter little: at one size each.
+        for variant in (split_variant(dtype, 128, 32, "i64"), split_variant(dtype, 128, 32, scale=128**-0.5)):
+            made["split", variant.name] = variant
     return list(made.values())

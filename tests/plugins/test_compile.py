@@ -7,6 +7,9 @@ import sys
 import pytest
 
 from saguaro.plugins import compile as compiler
+from saguaro.plugins.tree_accept.kernel import SLICE
+from saguaro.plugins.tree_accept.variants import BLOCKS
+from saguaro.plugins.tree_attention import HEAD_SIZES
 from saguaro.plugins.variants import Binary, without_scratch_parameters
 
 REPORT = """ptxas info    : 11 bytes gmem
@@ -46,6 +49,22 @@ def test_scratch_parameters_are_taken_off_only_if_unread():
         without_scratch_parameters(read, 1)
     with pytest.raises(ValueError, match="has 2 parameters in PTX, expected 3"):
         without_scratch_parameters(clean, 3)
+
+
+def test_every_type_and_head_size_is_compiled_for_the_six_targets_and_each_variant_once():
+    assert compiler.TARGETS == (80, 86, 89, 90, 100, 120)
+    names = {
+        plugin: [(v.kernel.__name__, v.name) for v in compiler.plugin_variants(plugin)] for plugin in compiler.PLUGINS
+    }
+    assert all(len(set(found)) == len(found) for found in names.values())
+    for dtype in ("fp32", "fp16", "bf16"):
+        for size in HEAD_SIZES:
+            assert ("split_kernel", f"{dtype} D {size} M 16") in names["tree_attention"]
+            assert ("merge_kernel", f"{dtype} D {size}") in names["tree_attention"]
+            assert ("compact_pair_kernel", f"{dtype} D {size} rows 8") in names["kv_compact"]
+        for block in BLOCKS.values():
+            assert ("sample_kernel", f"{dtype} slice {SLICE} block {block} odd V") in names["tree_accept"]
+        assert ("walk_kernel", f"{dtype} N 64 slices 64 odd V") in names["tree_accept"]
 
 
 def test_a_plugin_compiles_for_two_targets_and_the_table_says_so():
