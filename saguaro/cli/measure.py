@@ -113,10 +113,12 @@ class Comparison:
             values["acceptance_rate"] = request.acceptance_rate
             values["tokens_per_round"] = request.tokens_per_round
             values["fallback_share"] = share(run.times.fallback, run)
+            values["auto_off"] = run.auto_off / run.rounds if run.rounds else 0.0
         if name == "ssd":
             values["speedup_over_sd"] = self.speedup("ssd", "sd")
             values["hit_rate"] = request.hit_rate
             values["overlap"] = run.overlap
+            values["auto_sequential"] = run.auto_sequential / run.rounds if run.rounds else 0.0
             values["predicted_speedup"] = self.predicted
             values["measured_speedup"] = self.measured
         return values

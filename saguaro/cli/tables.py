@@ -64,6 +64,13 @@ def _reasons(comparison: Comparison) -> list[str]:
             f"ssd had prepared {ssd.request.hit_rate:.0%} of the outcomes ({ssd.request.hits} of "
             f"{ssd.request.hits + ssd.request.misses}) when they arrived: the target then goes on at once."
         )
+    for mode, result in comparison.modes.items():
+        run = result.run
+        if run.auto_off or run.auto_sequential:
+            lines.append(
+                f"The fallback auto ran {run.auto_off / run.rounds:.0%} of {mode}'s rounds as plain decoding"
+                + (f", and {run.auto_sequential / run.rounds:.0%} without preparing." if mode == "ssd" else ".")
+            )
     if comparison.predicted and comparison.measured:
         lines.append(
             f"From these terms the speed model predicts {comparison.predicted:.2f}x ar for ssd's rounds; "

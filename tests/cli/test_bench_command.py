@@ -8,6 +8,7 @@ import pytest
 from saguaro.cli import bundled
 from saguaro.cli.measure import Comparison, ModeResult, compare
 from saguaro.cli.prompt_input import PromptLine
+from saguaro.cli.tables import _reasons as reasons
 from saguaro.runtime.metrics import RequestMetrics, RunMetrics
 
 
@@ -148,6 +149,20 @@ def test_the_modes_take_turns_after_a_warm_up_and_medians_count():
     assert ar.tokens == 20
     assert comparison.modes["sd"].seconds_of == {0: [2, 9, 2], 1: [3, 4, 3]}
     assert comparison.speedup("sd", "ar") == pytest.approx(6 / 5)
+
+
+def test_what_auto_did_is_told():
+    results = {mode: ModeResult(repeat=1) for mode in ("ar", "sd", "ssd")}
+    for mode, result in results.items():
+        off, sequential = {"ar": (0, 0), "sd": (5, 0), "ssd": (10, 4)}[mode]
+        run = RunMetrics(rounds=20, in_rounds=1.0, auto_off=off, auto_sequential=sequential)
+        result.add(0, [1], RequestMetrics(seconds=1.0, output_tokens=20, rounds=20), run)
+    comparison = Comparison(results, prompts=1)
+    modes = comparison.to_dict()["modes"]
+    assert "auto_off" not in modes["ar"]
+    assert (modes["sd"]["auto_off"], modes["ssd"]["auto_off"], modes["ssd"]["auto_sequential"]) == (0.25, 0.5, 0.2)
+    told = [line for line in reasons(comparison) if "auto" in line]
+    assert [("25%" in line, "50%" in line and "20%" in line) for line in told] == [(True, False), (False, True)]
 
 
 def test_different_tokens_are_told():

@@ -14,7 +14,7 @@ from saguaro.runtime.sequence import Sequence
 from saguaro.runtime.speculation import NgramIndex
 from saguaro.runtime.speculation.estimates import Fallback, Way
 from tests.runtime.engines import Engines, random_prompts, same_in_all_modes, total
-from tests.runtime.scripted import draft_ranking, scripted_loop, sequence, serial
+from tests.runtime.scripted import LENGTH, draft_ranking, scripted_loop, sequence, serial
 from tests.runtime.test_cache_rows import Watch
 
 WAYS = {"sd": (Way.OFF, Way.SEQUENTIAL), "ssd": (Way.OFF, Way.SEQUENTIAL, Way.CONCURRENT)}
@@ -67,6 +67,24 @@ def test_a_batch_that_changes(monkeypatch: pytest.MonkeyPatch, mode: str, seed: 
     assert loop.metrics.auto_off > 0
 
 
+@pytest.mark.parametrize("mode", ["sd", "ssd"])
+def test_the_draft_catches_up_with_everything_at_once(monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
+    """Switched off until one sequence is near the last row and another is new, and has a long prompt."""
+    lookahead, chunk, off = 3, 16, LENGTH - 20
+    rounds = iter([Way.OFF] * off)
+    monkeypatch.setattr(Auto, "next_way", lambda auto, mode, size: next(rounds, WAYS[mode][-1]))
+    sequences = [sequence([1, 2], LENGTH - 2), sequence([3], off - 2), sequence([4] * 60, 9), sequence([5] * 70, 9)]
+    ranking = draft_ranking(lambda position: position % 3 == 0)
+    with scripted_loop(mode, ranking, lookahead=lookahead, chunk=chunk, slots=2, budget=2) as (loop, _, draft):
+        forward, widths = draft.forward, []
+        monkeypatch.setattr(draft, "forward", lambda step: (widths.append(step.tokens.shape[1]), forward(step))[1])
+        list(with_auto(loop, sequences).run(sequences))
+    for done in sequences:
+        assert done.generated == serial(done.tokens[: done.prompt_length], done.params.max_tokens)
+    assert max(widths) == chunk
+    assert loop.metrics.auto_off == off
+
+
 @pytest.mark.parametrize("temperature", [0.0, 0.8])
 @pytest.mark.parametrize("seed", range(4))
 def test_same_tokens(engines: Engines, monkeypatch: pytest.MonkeyPatch, seed: int, temperature: float) -> None:
@@ -76,10 +94,9 @@ def test_same_tokens(engines: Engines, monkeypatch: pytest.MonkeyPatch, seed: in
         SamplingParams(max_tokens=10 + 9 * (i % 4), temperature=temperature, seed=i, ignore_eos=True) for i in range(9)
     ]
     outputs = same_in_all_modes(llm, prompts, params)
-    for mode in ("sd", "ssd"):
-        counted = total(outputs[mode])
-        assert 0 < counted.auto_off < counted.rounds
-        assert (counted.auto_sequential > 0) == (mode == "ssd")
+    counted = {mode: total(outputs[mode]) for mode in ("sd", "ssd")}
+    assert sum(metrics.auto_off for metrics in counted.values()) > 0
+    assert counted["sd"].auto_sequential == 0 < counted["ssd"].auto_sequential
 
 
 @pytest.mark.parametrize("mode", ["sd", "ssd"])
