@@ -28,8 +28,8 @@ def test_small_uniforms_move_the_budget_along_the_chain(uniforms: tuple[float, f
     policy = RejectionPolicy(6, 2)
     for u, accepted in ((0.02, True), (0.95, False)):  # what was seen: the uniform alone decides
         for _ in range(50):
-            policy.learn(ranked(u, 0.5), CHAIN, Outcome(2, 41) if accepted else Outcome(0, 1))
-    choice = policy.choose(ranked(*uniforms), CHAIN)
+            policy.learn(ranked(u, 0.5), CHAIN, Outcome(2, 41) if accepted else Outcome(0, 1), True)
+    choice = policy.choose(ranked(*uniforms), CHAIN, True)
     assert choice.outcomes[0].node == likeliest
     assert choice.widths == [6, 6, 0]
     assert not {Outcome(0, 7), Outcome(1, 8)} & set(choice.outcomes)
@@ -37,14 +37,14 @@ def test_small_uniforms_move_the_budget_along_the_chain(uniforms: tuple[float, f
 
 
 def test_no_chain() -> None:
-    choice = RejectionPolicy(3, 2).choose([ranked(0.5, 0.5)[-1]], [])
+    choice = RejectionPolicy(3, 2).choose([ranked(0.5, 0.5)[-1]], [], True)
     assert choice.outcomes == [Outcome(0, 41), Outcome(0, 42), Outcome(0, 43)]
 
 
 def test_the_last_place_is_learned_apart() -> None:
     policy = RejectionPolicy(6, 2)
     before = policy.right[0].copy(), policy.seen[0].copy()
-    policy.learn(ranked(0.5, 0.5), CHAIN, Outcome(2, 41))
+    policy.learn(ranked(0.5, 0.5), CHAIN, Outcome(2, 41), True)
     assert (policy.right[0] == before[0]).all()
     assert (policy.seen[0] == before[1]).all()
     assert policy.tested.sum() == pytest.approx(4 * 10 + 2)
@@ -54,6 +54,6 @@ def test_the_last_place_is_learned_apart() -> None:
 def test_every_fan_out(kind: str | list[int]) -> None:
     policy = rejection_policies(kind, 6, 2)(False)
     assert policy.candidates() <= 7
-    choice = policy.choose(ranked(0.5, 0.5), CHAIN)
+    choice = policy.choose(ranked(0.5, 0.5), CHAIN, True)
     assert 1 <= len(choice.outcomes) <= 6
     assert not {Outcome(0, 7), Outcome(1, 8)} & set(choice.outcomes)
