@@ -5,9 +5,12 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import deque
 from enum import StrEnum
+from statistics import median
 
 MEMORY = 64.0  # how many of the latest observations a mean is about
-LATEST = 5  # times that are kept of each batch size: few, so that a trial's outweigh those of long ago
+LATEST = 16  # times that are kept of each batch size
+KEPT = 2  # times that count beside those of a new trial
+HICCUP = 1.5  # times the median: no round counts for longer
 
 
 class Way(StrEnum):
@@ -53,11 +56,16 @@ class Seconds:
             self._sizes.insert(bisect_left(self._sizes, size), size)
         latest = self._latest[size]
         latest.append(seconds)
-        # The mean of the middle half: other work on the machine makes single rounds far longer.
-        cut = len(latest) // 4
-        middle = sorted(latest)[cut : len(latest) - cut]
-        self._typical[size] = sum(middle) / len(middle)
+        # A mean, since where two threads share cores some rounds are always longer, and they count.
+        most = HICCUP * median(latest)
+        self._typical[size] = sum(min(time, most) for time in latest) / len(latest)
         self.added += 1
+
+    def age(self, size: int) -> None:
+        """What comes next is to outweigh what was: the machine may have other work by now."""
+        latest = self._latest.get(size, deque())
+        while len(latest) > KEPT:
+            latest.popleft()
 
     def at(self, size: int) -> float | None:
         """A typical time; of a size that was not seen, between its neighbours' or as its neighbour's; None if nothing

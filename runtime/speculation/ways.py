@@ -11,9 +11,9 @@ from saguaro.runtime.speculation.fallback import way_speeds
 MARGIN = 0.02  # by how much another way must be faster to be gone over to: less is not worth the change
 PERIOD = 4  # rounds between two comparisons
 FIRST = 32  # rounds before a batch of one tries another way; larger ones, where drafting gains less, try earlier
-TIMED = 3  # rounds of a trial that are to be timed
+TIMED = 4  # rounds of a trial that are to be timed
 LONGEST = 8  # rounds of a trial: not all can be timed
-PAUSE = 32  # rounds after a trial before the same way is tried again because it looks better
+PAUSE = 64  # rounds after a trial before the same way is tried again because it looks better
 GROWING = 3  # trials at growing distances, before what they cost decides about the distance
 SHARE = 0.004  # of the time that the trials of one way may cost from then on
 
@@ -67,7 +67,9 @@ class Ways:
             self._end(self._trial)
         wanted = self._wanted(known, size) if known.rounds % PERIOD == 0 else None
         if wanted:
-            self._trial = Trial(wanted, size, self.estimates.rounds[wanted].added + TIMED)
+            times = self.estimates.rounds[wanted]
+            times.age(size)
+            self._trial = Trial(wanted, size, times.added + TIMED)
         return wanted or known.way
 
     def _enter(self, size: int) -> Size:

@@ -26,14 +26,19 @@ def test_a_mean_forgets() -> None:
 def test_times_by_batch_size() -> None:
     seconds = Seconds()
     assert seconds.at(3) is None
-    for time in (1.0, 1.2, 90.0, 1.1, 0.1):  # something else ran meanwhile
+    for time in (1.0, 1.2, 90.0, 1.1, 1.0):  # something else ran meanwhile
         seconds.add(2, time)
-    assert seconds.at(2) == pytest.approx(1.1)
+    assert seconds.at(2) == pytest.approx((1.0 + 1.2 + 1.5 * 1.1 + 1.1 + 1.0) / 5)
+    seconds.age(2)
+    for time in (0.5, 0.3, 0.5):
+        seconds.add(2, time)
+    assert seconds.at(2) == pytest.approx((2 * 0.75 + 1.3) / 5)
+    seconds.age(9)
     assert seconds.at(1) == seconds.at(7) == seconds.at(2)
-    seconds.add(6, 3.1)
-    assert seconds.at(3) == pytest.approx(1.6)
-    assert seconds.at(9) == pytest.approx(3.1)
-    assert seconds.added == 6
+    seconds.add(6, 2.56)
+    assert seconds.at(3) == pytest.approx(0.56 + 0.5)
+    assert seconds.at(9) == pytest.approx(2.56)
+    assert seconds.added == 9
 
 
 def estimates(off: float, sequential: float, concurrent: float, draft: float) -> Estimates:
