@@ -34,7 +34,7 @@ class Runner:
     """`prompts` (token ids) with a seed each, at one temperature."""
 
     def __init__(self, llm: LLM, prompts: list[list[int]], *, max_tokens: int, temperature: float):
-        self.llm, self.prompts = llm, prompts
+        self.llm, self.prompts, self.temperature = llm, prompts, temperature
         self.params = [
             SamplingParams(max_tokens=max_tokens, temperature=temperature, seed=seed, ignore_eos=True)
             for seed in range(len(prompts))

@@ -13,7 +13,6 @@ from saguaro.errors import ConfigError
 LOOKAHEADS = (2, 3, 4, 5, 6, 8, 12)
 BUDGETS = (6, 12, 16, 24, 48)
 TREES = (0, 8, 16, 32, 64)
-FALLBACKS = ("draft", "ngram")
 
 
 @dataclass(frozen=True)
@@ -25,6 +24,7 @@ class Settings:
     budget: int
     tree_nodes: int = 0
     fallback: str = "draft"
+    verification: str = "coupled"
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -34,23 +34,23 @@ class Settings:
             return "ar"
         shape = f"{self.tree_nodes} nodes, K = {self.lookahead}" if self.tree_nodes else f"K = {self.lookahead}"
         budget = f", B = {self.budget}" if self.mode == "ssd" else ""
-        return f"{self.mode}, {shape}{budget}, {self.fallback}"
+        rule = "" if self.verification == "coupled" else f", {self.verification}"
+        return f"{self.mode}, {shape}{budget}, {self.fallback}{rule}"
 
 
 def grid(manifest: Manifest) -> Iterator[Settings]:
-    """All settings that the engine has room for, AR and SD among them."""
+    """All settings that the engine has room for, AR and SD among them, with the fallback `draft`."""
     built = manifest.speculation
     yield Settings("ar", built["lookahead"], built["budget"])
     for lookahead in sorted({*LOOKAHEADS, built["lookahead"]}):
         for nodes in TREES:
-            for fallback in FALLBACKS:
-                sd = Settings("sd", lookahead, built["budget"], nodes, fallback)
-                if fits(manifest, {**sd.to_dict(), "budget": 1}):
-                    yield sd
-                for budget in sorted({*BUDGETS, built["budget"]}):
-                    ssd = Settings("ssd", lookahead, budget, nodes, fallback)
-                    if fits(manifest, ssd.to_dict()):
-                        yield ssd
+            sd = Settings("sd", lookahead, built["budget"], nodes)
+            if fits(manifest, {**sd.to_dict(), "budget": 1}):
+                yield sd
+            for budget in sorted({*BUDGETS, built["budget"]}):
+                ssd = Settings("ssd", lookahead, budget, nodes)
+                if fits(manifest, ssd.to_dict()):
+                    yield ssd
 
 
 def fits(manifest: Manifest, settings: dict[str, Any]) -> bool:

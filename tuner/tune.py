@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from math import exp, log
+from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean, median
 from typing import Any
 
 import numpy as np
@@ -21,14 +19,17 @@ from saguaro.runtime.sequence import Sequence as Generation
 from saguaro.runtime.speculation.adaptive import AdaptivePolicy
 from saguaro.tuner.costs import Costs
 from saguaro.tuner.measure import CostMeter
+from saguaro.tuner.predict import Predictor, Speeds, mean_speed
 from saguaro.tuner.recording import Recording, record
 from saguaro.tuner.report import Report
 from saguaro.tuner.runs import Measured, Runner
 from saguaro.tuner.settings import Settings, grid
-from saguaro.tuner.simulation import Prediction, Simulation
 
 VERIFIED = 4  # of the predicted best, how many are run
-NGRAMS = 12  # of the predicted best, for how many the other fallback is looked at
+KINDS: tuple[dict[str, Any], ...] = (  # the best of each is run too
+    {"mode": "ar"}, {"mode": "sd"}, {"mode": "ssd", "tree_nodes": 0}, {"fallback": "ngram"}, {"fallback": "auto"},
+    {"verification": "rejection"},
+)  # fmt: skip
 
 Progress = Callable[[str, int, int], None]
 
@@ -44,11 +45,6 @@ class Verified:
     @property
     def score(self) -> float:
         return mean_speed(self.measured)
-
-
-def mean_speed(speeds: dict[int, float]) -> float:
-    """The geometric mean over the batch sizes, so that each weighs the same."""
-    return exp(fmean(log(speed) for speed in speeds.values()))
 
 
 class Tuner:
@@ -92,8 +88,16 @@ class Tuner:
     def run(self) -> list[Verified]:
         """What was verified, the quickest first; that one is the engine's from now on."""
         recordings = self._recordings()
-        costs = {batch: self._costs(batch, recordings) for batch in self.batches}
-        predicted = self._predict(recordings, costs)
+        predictor = Predictor(self.runner, recordings, self.base, self.repeat)
+        costs = {batch: self._costs(batch, predictor) for batch in self.batches}
+        predicted = predictor.predict(
+            self.settings, costs, lambda done, total: self.progress("predictions", done, total)
+        )
+        rows = [
+            {**settings.to_dict(), "predicted": {str(batch): speed for batch, speed in speeds.items()}}
+            for settings, speeds in predicted.items()
+        ]
+        self.report.note(rows, "grid")
         verified = sorted(self._verify(self._best(predicted), predicted), key=lambda one: -one.score)
         self.llm.manifest.speculation = change_speculation(
             self.llm.manifest, {**verified[0].settings.to_dict(), "fan_out": "adaptive"}
@@ -137,71 +141,31 @@ class Tuner:
         arguments = (pair.draft.session, sequence, pair.target.session.vocab_size, candidates, pair.chunk)
         return pair.draft.worker.run(record, *arguments)
 
-    def _costs(self, batch: int, recordings: list[Recording]) -> Costs:
+    def _costs(self, batch: int, predictor: Predictor) -> Costs:
         noted = self.report.get("costs", str(batch))
         if noted is None:
-            middle = [r.prompt + r.truth[: len(r.truth) // 2] for r in recordings]
+            middle = [r.prompt + r.truth[: len(r.truth) // 2] for r in predictor.recordings]
             some = [middle[i % len(middle)] for i in range(batch)]
             nodes = max(max(s.lookahead, s.tree_nodes) for s in self.settings)
             rows = max(s.budget for s in self.settings)
             meter = CostMeter(self.llm.pair, some, self.temperature, nodes, rows)
             stage = f"costs, batch {batch}"
             costs = meter.measure(lambda done, total: self.progress(stage, done, total))
-            self._calibrate(batch, costs, recordings)
+            predictor.calibrate(batch, costs)
             self.report.note(costs.to_dict(), "costs", str(batch))
             noted = self.report.get("costs", str(batch))
         return Costs.from_dict(noted)
 
-    def _calibrate(self, batch: int, costs: Costs, recordings: list[Recording]) -> None:
-        """By what a real round takes, in each mode, with the engine's own settings."""
-        for mode in ("ar", "sd", "ssd"):
-            settings = Settings(mode, self.base.lookahead, self.base.budget, self.base.tree_nodes)
-            measured = Measured()
-            for _ in range(self.repeat):
-                self.runner.run(settings, batch, measured)
-            played = self._simulate(settings, costs, recordings, batch)
-            real, simulated = median(measured.round_seconds), played.seconds / played.rounds
-            costs.overhead[mode], costs.scale[mode] = max(0.0, real - simulated), min(1.0, real / simulated)
-
-    def _simulate(self, settings: Settings, costs: Costs, recordings: list[Recording], batch: int) -> Prediction:
-        policy = AdaptivePolicy(settings.budget, settings.lookahead)
-        policy.restore(self.runner.statistics["greedy" if self.temperature == 0 else "sampled"]["adaptive"])
-        taper = self.llm.pair.draft.session.device.type == "cpu"
-        return Simulation(settings, costs, policy=policy, taper=taper).run(recordings, batch)
-
-    def _predict(
-        self, recordings: list[Recording], costs: dict[int, Costs]
-    ) -> dict[Settings, dict[int, Prediction]]:
-        predicted: dict[Settings, dict[int, Prediction]] = {}
-        drafting = [settings for settings in self.settings if settings.fallback == "draft"]
-        total = len(drafting) + NGRAMS
-        for settings in drafting:
-            self.progress("predictions", len(predicted), total)
-            predicted[settings] = {b: self._simulate(settings, costs[b], recordings, b) for b in self.batches}
-        best = sorted(predicted, key=lambda s: -_speed(predicted[s]))
-        for settings in [replace(s, fallback="ngram") for s in best if s.mode != "ar"][:NGRAMS]:
-            self.progress("predictions", len(predicted), total)
-            predicted[settings] = {b: self._simulate(settings, costs[b], recordings, b) for b in self.batches}
-        self.progress("predictions", total, total)
-        rows = [
-            {**settings.to_dict(), "predicted": {str(b): p.tokens_per_second for b, p in by_batch.items()}}
-            for settings, by_batch in predicted.items()
-        ]
-        self.report.note(sorted(rows, key=lambda row: -sum(row["predicted"].values())), "grid")
-        return predicted
-
-    def _best(self, predicted: dict[Settings, dict[int, Prediction]]) -> list[Settings]:
+    def _best(self, predicted: Speeds) -> list[Settings]:
         """The predicted best, the best of each kind, and what the engine has now."""
-        ranked = sorted(predicted, key=lambda s: -_speed(predicted[s]))
+        ranked = sorted(predicted, key=lambda s: -mean_speed(predicted[s]))
         chosen = ranked[:VERIFIED]
-        for kind in ({"mode": "ar"}, {"mode": "sd"}, {"mode": "ssd", "tree_nodes": 0}, {"fallback": "ngram"}):
+        for kind in KINDS:
             chosen += [s for s in ranked if all(getattr(s, key) == value for key, value in kind.items())][:1]
         trees = [s for s in ranked if s.tree_nodes]
         return list(dict.fromkeys([*chosen, *trees[:1], *(s for s in ranked if s == self.base)]))
 
-    def _verify(
-        self, chosen: list[Settings], predicted: dict[Settings, dict[int, Prediction]]
-    ) -> list[Verified]:
+    def _verify(self, chosen: list[Settings], predicted: Speeds) -> list[Verified]:
         """Run each, taking turns, so that what else the machine does weighs on all alike."""
         runs: dict[tuple[Settings, int], Measured] = {(s, b): Measured() for s in chosen for b in self.batches}
         done, total = 0, self.repeat * len(runs)
@@ -219,15 +183,11 @@ class Tuner:
         return [
             Verified(
                 settings,
-                {batch: predicted[settings][batch].tokens_per_second for batch in self.batches},
+                predicted[settings],
                 {batch: float(np.median(runs[settings, batch].rates)) for batch in self.batches},
             )
             for settings in chosen
         ]
-
-
-def _speed(predictions: dict[int, Prediction]) -> float:
-    return mean_speed({batch: prediction.tokens_per_second for batch, prediction in predictions.items()})
 
 
 def _plain(recording: Recording) -> dict[str, Any]:

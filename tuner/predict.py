@@ -1,0 +1,91 @@
+"""From recordings and costs to the expected speed of every setting."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from math import exp, log
+from statistics import fmean, median
+
+from saguaro.runtime.speculation.adaptive import AdaptivePolicy
+from saguaro.tuner.costs import Costs
+from saguaro.tuner.recording import Recording
+from saguaro.tuner.runs import Measured, Runner
+from saguaro.tuner.settings import Settings
+from saguaro.tuner.simulation import Prediction, Simulation
+
+VARIED = 12  # of the predicted best, for how many the other fallbacks and rejection verification are looked at
+
+Speeds = dict[Settings, dict[int, float]]  # tokens per second by batch size
+
+
+def mean_speed(speeds: dict[int, float]) -> float:
+    """The geometric mean over the batch sizes, so that each weighs the same."""
+    return exp(fmean(log(speed) for speed in speeds.values()))
+
+
+class Predictor:
+    """Calibrates the costs by real rounds, and plays every setting's rounds on the recordings."""
+
+    def __init__(self, runner: Runner, recordings: list[Recording], base: Settings, repeat: int):
+        """`base`: what the engine has now, in `ssd`."""
+        self.runner, self.recordings, self.base, self.repeat = runner, recordings, base, repeat
+        draft = runner.llm.pair.draft
+        self._kind = "greedy" if runner.temperature == 0 else "sampled"
+        self._taper = draft.session.device.type == "cpu"
+
+    def calibrate(self, batch: int, costs: Costs) -> None:
+        """By what a real round takes, in each mode, with the engine's own settings."""
+        for mode in ("ar", "sd", "ssd"):
+            settings = replace(self.base, mode=mode)
+            real, played = self._measure(settings, batch), self.simulate(settings, costs, batch)
+            seconds, simulated = median(real.round_seconds), played.seconds / played.rounds
+            costs.overhead[mode], costs.scale[mode] = max(0.0, seconds - simulated), min(1.0, seconds / simulated)
+        if self.runner.temperature > 0:
+            chains = replace(self.base, tree_nodes=0)
+            coupled, rejection = (
+                median(self._measure(replace(chains, verification=rule), batch).rates)
+                for rule in ("coupled", "rejection")
+            )
+            costs.scale["rejection"] = rejection / coupled
+
+    def simulate(self, settings: Settings, costs: Costs, batch: int) -> Prediction:
+        policy = AdaptivePolicy(settings.budget, settings.lookahead)
+        policy.restore(self.runner.statistics[self._kind]["adaptive"])
+        return Simulation(settings, costs, policy=policy, taper=self._taper).run(self.recordings, batch)
+
+    def predict(
+        self, grid: Sequence[Settings], costs: dict[int, Costs], progress: Callable[[int, int], None]
+    ) -> Speeds:
+        """Of the grid, and of variants of its best. The fallback `auto` is taken for the better of the two; rejection
+        verification for as much faster or slower as it was with the engine's own settings.
+
+        Args:
+            costs: by batch size.
+        """
+        predicted: Speeds = {}
+        total = len(grid) + VARIED
+
+        def simulate(settings: Settings) -> dict[int, float]:
+            progress(len(predicted), total)
+            return {batch: self.simulate(settings, own, batch).tokens_per_second for batch, own in costs.items()}
+
+        for settings in grid:
+            predicted[settings] = simulate(settings)
+        best = sorted(predicted, key=lambda s: -mean_speed(predicted[s]))
+        for settings in [s for s in best if s.mode != "ar"][:VARIED]:
+            drafting, looking = predicted[settings], simulate(replace(settings, fallback="ngram"))
+            predicted[replace(settings, fallback="ngram")] = looking
+            predicted[replace(settings, fallback="auto")] = {b: max(drafting[b], looking[b]) for b in costs}
+        if self.runner.temperature > 0:
+            for settings in [s for s in best if s.mode == "ssd" and not s.tree_nodes][:VARIED]:
+                speeds = {batch: predicted[settings][batch] * own.scale["rejection"] for batch, own in costs.items()}
+                predicted[replace(settings, verification="rejection")] = speeds
+        progress(total, total)
+        return predicted
+
+    def _measure(self, settings: Settings, batch: int) -> Measured:
+        measured = Measured()
+        for _ in range(self.repeat):
+            self.runner.run(settings, batch, measured)
+        return measured
