@@ -115,8 +115,7 @@ def main() -> None:
     params = SamplingParams(
         max_tokens=options.max_tokens, temperature=options.temperature, seed=0, ignore_eos=True
     )
-    with LLM(options.engine) as llm:
-        sizes = {size: report(measure(llm, size, options.repeat, params)) for size in options.sizes}
+    sizes: dict[int, dict[str, object]] = {}
     result = {
         "machine": {"processor": platform.machine(), "cpu": torch.backends.cpu.get_cpu_capability()},
         "torch": torch.__version__,
@@ -124,7 +123,10 @@ def main() -> None:
         "temperature": options.temperature,
         "batch_sizes": sizes,
     }
-    options.output.write_text(json.dumps(result, indent=1) + "\n")
+    with LLM(options.engine) as llm:
+        for size in options.sizes:
+            sizes[size] = report(measure(llm, size, options.repeat, params))
+            options.output.write_text(json.dumps(result, indent=1) + "\n")  # so that a run may be cut short
     print(json.dumps(result, indent=1))  # noqa: T201
 
 

@@ -94,8 +94,12 @@ def test_the_native_rollout_is_the_stepwise_one(engines: tuple[Path, Path, str],
     assert native.progress.drafted == stepwise.progress.drafted == 4
     for depth, width in enumerate(native.widths):
         ours, expected = native.tokens[depth, :, :width], stepwise.tokens[depth, :, :width]
-        assert (ours == expected).all()
         scores = stepwise.scores[depth, :, :width]
+        # Equal logits, of which bf16 has many, may come in any order, and the last one may be left out for its equal.
+        tied = (scores[..., :, None] == scores[..., None, :]).sum(-1) > 1
+        tied[..., -1] = True
+        assert ((ours == expected) | tied).all()
+        assert (ours[..., 0] == expected[..., 0]).all()
         assert abs(native.scores[depth, :, :width] - scores).max() < (1e-4 if precision == "fp32" else 0.05)
     assert (native.times[:, 1] > native.times[:, 0]).all()
 
