@@ -61,15 +61,16 @@ def verification_cost(engine: Path) -> dict[str, object]:
     }
 
 
-def modes(engine: Path, temperature: float, repeat: int, max_tokens: int) -> dict[str, object]:
-    params = SamplingParams(max_tokens=max_tokens, temperature=temperature, seed=0)
-    with LLM(engine) as llm:
+def modes(engine: Path, temperature: float, options: argparse.Namespace) -> dict[str, object]:
+    params, repeat = SamplingParams(max_tokens=options.max_tokens, temperature=temperature, seed=0), options.repeat
+    with LLM(engine, speculation={"fallback": options.fallback}) as llm:
         return compare(llm, read_prompts(PROMPTS), ["ar", "sd", "ssd"], params, repeat).to_dict()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("engine", type=Path)
+    parser.add_argument("--fallback", default="draft", help="in place of the engine's; the paper's SD and SSD draft")
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--max-tokens", type=int, default=64)
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results/demo_pair.json")
@@ -77,10 +78,10 @@ def main() -> None:
     result = {
         "machine": {"processor": platform.machine(), "cpu": torch.backends.cpu.get_cpu_capability()},
         "torch": torch.__version__,
-        "speculation": open_engine_directory(options.engine).speculation,
+        "speculation": {**open_engine_directory(options.engine).speculation, "fallback": options.fallback},
         "cost": verification_cost(options.engine),
-        "greedy": modes(options.engine, 0.0, options.repeat, options.max_tokens),
-        "temperature_0.8": modes(options.engine, 0.8, options.repeat, options.max_tokens),
+        "greedy": modes(options.engine, 0.0, options),
+        "temperature_0.8": modes(options.engine, 0.8, options),
     }
     options.output.write_text(json.dumps(result, indent=1) + "\n")
     print(json.dumps(result, indent=1))  # noqa: T201

@@ -30,8 +30,8 @@ class Costs:
     layer_beside: Curve = field(default_factory=dict)  # the target being at work
     tree_layer_alone: Curve = field(default_factory=dict)  # a forward pass of its own for each layer
     tree_layer_beside: Curve = field(default_factory=dict)
-    overhead: dict[str, float] = field(default_factory=dict)  # of a round, by mode: what the curves leave out
-    scale: dict[str, float] = field(default_factory=dict)  # by mode: where a round takes less than the curves say
+    overhead: dict[str, float] = field(default_factory=dict)  # of a round, by its kind: what the curves leave out
+    scale: dict[str, float] = field(default_factory=dict)  # the same: where a round takes less than they say
 
     def verify(self, nodes: int, beside: bool) -> float:
         return interpolate(self.verify_beside if beside else self.verify_alone, nodes)

@@ -113,6 +113,8 @@ class TreePreparation:
         return len(self._grown)
 
     def compute(self) -> None:
+        if not self._grown:  # another sequence of the batch still has some
+            return
         ranked = [self._recording.ranked(self._next[node]) for node in self._grown]
         self._forest.note(*self._policy.probabilities(ranked, True))
         self._grown = self._forest.grow(self._policy.budget, self._worth)

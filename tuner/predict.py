@@ -34,15 +34,18 @@ class Predictor:
         self._kind = "greedy" if runner.temperature == 0 else "sampled"
         self._taper = draft.session.device.type == "cpu"
 
-    def calibrate(self, batch: int, costs: Costs) -> None:
-        """By what a real round takes, in each mode, with the engine's own settings."""
-        for mode in ("ar", "sd", "ssd"):
-            settings = replace(self.base, mode=mode)
+    def calibrate(self, batch: int, costs: Costs, tree_nodes: int) -> None:
+        """By what a real round of each kind takes, with the engine's own settings or near them."""
+        chains = replace(self.base, tree_nodes=0)
+        samples = [replace(chains, mode=mode) for mode in ("ar", "sd", "ssd")]
+        if tree_nodes:
+            samples += [replace(chains, mode=mode, tree_nodes=tree_nodes) for mode in ("sd", "ssd")]
+        for settings in samples:
             real, played = self._measure(settings, batch), self.simulate(settings, costs, batch)
             seconds, simulated = median(real.round_seconds), played.seconds / played.rounds
-            costs.overhead[mode], costs.scale[mode] = max(0.0, seconds - simulated), min(1.0, seconds / simulated)
+            costs.overhead[settings.kind] = max(0.0, seconds - simulated)
+            costs.scale[settings.kind] = min(1.0, seconds / simulated)
         if self.runner.temperature > 0:
-            chains = replace(self.base, tree_nodes=0)
             coupled, rejection = (
                 median(self._measure(replace(chains, verification=rule), batch).rates)
                 for rule in ("coupled", "rejection")

@@ -26,6 +26,11 @@ class Settings:
     fallback: str = "draft"
     verification: str = "coupled"
 
+    @property
+    def kind(self) -> str:
+        """Rounds of one kind have the same overhead."""
+        return f"{self.mode} tree" if self.tree_nodes else self.mode
+
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 

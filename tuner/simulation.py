@@ -79,7 +79,7 @@ class Simulation:
                 if settings.mode == "sd" and settings.tree_nodes:
                     played.learn_tree(self.policy)
                 self._accept(played, EMPTY, False)
-        result.seconds += seconds * costs.scale.get(settings.mode, 1.0) + costs.overhead.get(settings.mode, 0.0)
+        result.seconds += seconds * costs.scale.get(settings.kind, 1.0) + costs.overhead.get(settings.kind, 0.0)
         result.rounds += 1
         result.verified += len(active)
 

@@ -151,7 +151,8 @@ class Tuner:
             meter = CostMeter(self.llm.pair, some, self.temperature, nodes, rows)
             stage = f"costs, batch {batch}"
             costs = meter.measure(lambda done, total: self.progress(stage, done, total))
-            predictor.calibrate(batch, costs)
+            trees = sorted({s.tree_nodes for s in self.settings if s.tree_nodes and s.lookahead == self.base.lookahead})
+            predictor.calibrate(batch, costs, trees[len(trees) // 2] if trees else 0)
             self.report.note(costs.to_dict(), "costs", str(batch))
             noted = self.report.get("costs", str(batch))
         return Costs.from_dict(noted)

@@ -23,8 +23,8 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="folder for checkpoints and generated text")
     parser.add_argument("--out", type=Path, default=HERE, help="where target/ and draft/ are written")
     parser.add_argument("--target-minutes", type=float, default=46)
-    parser.add_argument("--draft-minutes", type=float, default=15)
-    parser.add_argument("--text-minutes", type=float, default=5, help="for the target's own text")
+    parser.add_argument("--draft-minutes", type=float, default=24)
+    parser.add_argument("--text-minutes", type=float, default=12, help="for the target's own text")
     parser.add_argument(
         "--stages", default="tokenizer,target,text,draft,prompts,evaluate", help="comma-separated"
     )

@@ -29,7 +29,7 @@ class Shape:
 
 
 TARGET = Shape(hidden=384, layers=8, heads=6, kv_heads=2, intermediate=1152)
-DRAFT = Shape(hidden=192, layers=2, heads=3, kv_heads=1, intermediate=512)
+DRAFT = Shape(hidden=192, layers=4, heads=3, kv_heads=1, intermediate=512)
 
 
 class Linear(nn.Module):

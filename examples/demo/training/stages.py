@@ -16,7 +16,7 @@ from .prompts import choose_prompts, read_prompts, write_prompts
 from .vocabulary import load_tokenizer, train_tokenizer
 from .windows import WindowSampler, encode_stream
 
-CORPUS_ROWS = 2048  # windows of the corpus that the draft learns from, beside the generated text
+CORPUS_ROWS = 4096  # windows of the corpus that the draft learns from, beside the generated text
 
 
 def split_documents() -> tuple[list[Document], list[Document]]:
