@@ -28,15 +28,15 @@ def save(axes: Axes, file: Path, x: str, y: str) -> None:
 def misses(values: dict[str, Any], file: Path) -> None:
     _, axes = plt.subplots(figsize=SIZE)
     for temperature, curve in values.items():
-        fan_outs, colour = list(map(int, curve)), COLOURS[temperature]
-        axes.plot(fan_outs, list(curve.values()), "o-", color=colour, label=f"T = {temperature}")
+        seen = {int(fan_out): miss for fan_out, miss in curve.items() if miss > 0}  # the axis is logarithmic
+        axes.plot(list(seen), list(seen.values()), "o-", color=COLOURS[temperature], label=f"T = {temperature}")
     for temperature, points in PAPER.items():
         label = f"the paper's pair, T = {temperature}"
         axes.plot(list(points), list(points.values()), "x--", color=COLOURS[temperature], alpha=0.6, label=label)
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")
-    ticks = [0.02, 0.05, 0.1, 0.2, 0.5]
-    axes.set_yticks(ticks, [f"{tick:.0%}" for tick in ticks])
+    ticks = [0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5]
+    axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.set_yticks([], minor=True)
     axes.set_xticks([1, 2, 4, 8, 16, 32], ["1", "2", "4", "8", "16", "32"])
     save(axes, file, "candidates prepared at the place", "true bonus token missed")

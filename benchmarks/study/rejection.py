@@ -32,10 +32,11 @@ def measure(llm: LLM, count: int) -> dict[str, Any]:
 def run(llm: LLM, temperature: float, count: int, **changes: Any) -> dict[str, float]:
     text, metrics, seconds = runner(llm, temperature, count), RequestMetrics(), 0.0
     llm.change(mode="ssd", lookahead=5, budget=24, fan_out="adaptive", tree_nodes=0, fallback="draft", **changes)
+    llm.generate([text.prompts[0]], text.params[0], mode="ssd")
     for prompt, params in zip(text.prompts, text.params, strict=True):
         metrics.add(llm.generate([prompt], params, mode="ssd")[0].metrics)
         seconds += llm.last_run.in_rounds
-    llm.change(verification="coupled")
+    llm.change(verification="coupled", saguaro_c=1.0)
     return {
         "acceptance_rate": metrics.acceptance_rate, "hit_rate": metrics.hit_rate,
         "tokens_per_round": metrics.tokens_per_round, "tokens_per_second": metrics.output_tokens / seconds,
