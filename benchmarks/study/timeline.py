@@ -24,7 +24,7 @@ def draw(trace: Path, file: Path, mode: str = "ssd") -> None:
     own = [event for event in events if event["pid"] == process and event["ph"] == "X"]
     rounds = sorted((e for e in own if e["cat"] == "round"), key=lambda e: e["ts"])
     middle = next(
-        (i for i in range(4, len(rounds) - 5) if rounds[i]["name"] == "miss" and rounds[i - 1]["name"] == "hit"), 4
+        (i for i in range(4, len(rounds) - 5) if rounds[i]["name"] == "miss" and _together(rounds[i - 3 : i + 6])), 4
     )
     shown = rounds[middle - 3 : middle - 3 + ROUNDS]
     zero, end = shown[0]["ts"], shown[-1]["ts"] + shown[-1]["dur"]
@@ -54,3 +54,11 @@ def draw(trace: Path, file: Path, mode: str = "ssd") -> None:
     axes.legend(fontsize=7, ncols=4, loc="upper center", bbox_to_anchor=(0.5, -0.25))
     axes.figure.savefig(file, dpi=110, bbox_inches="tight")
     plt.close("all")
+
+
+def _together(rounds: list[dict[str, Any]]) -> bool:
+    """Whether they are one sequence's, drafted for all along, with no prompt in between."""
+    return all(
+        two["ts"] - one["ts"] - one["dur"] < 1000 and two["name"] != "round"
+        for one, two in zip(rounds, rounds[1:], strict=False)
+    )
