@@ -50,8 +50,8 @@ verification costs more than that; `saguaro tune` decides by the measured costs.
 
 B = 24, adaptive. Saguaro sampling's C goes from 1 (plain sampling) to 0 on the curves.
 
-The coupled rows were measured while other work held up the draft, whose preparations then end early: their hit rates and
-tokens a round are lower than above, where it may end what it prepares. Rejection always waits for it.
+The coupled rows were measured while other work held up the draft, whose preparations then end early: their hit rates
+and tokens a round are lower than above, where it may end what it prepares. Rejection always waits for it.
 
 {rejection}
 

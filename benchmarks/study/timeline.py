@@ -9,6 +9,8 @@ from typing import Any
 import matplotlib
 
 matplotlib.use("Agg")
+import itertools
+
 from matplotlib import pyplot as plt
 
 ROUNDS = 9
@@ -60,5 +62,5 @@ def _together(rounds: list[dict[str, Any]]) -> bool:
     """Whether they are one sequence's, drafted for all along, with no prompt in between."""
     return all(
         two["ts"] - one["ts"] - one["dur"] < 1000 and two["name"] != "round"
-        for one, two in zip(rounds, rounds[1:], strict=False)
+        for one, two in itertools.pairwise(rounds)
     )
