@@ -15,6 +15,7 @@ from typing import Any
 
 from saguaro.engine.hashing import check_files, hash_files
 from saguaro.engine.manifest import FORMAT_VERSION, Manifest, digest
+from saguaro.engine.replace import replace_text
 from saguaro.engine.statistics import STATISTICS
 from saguaro.errors import EngineError
 
@@ -96,12 +97,9 @@ def write_manifest(directory: Path, manifest: Manifest, progress: Callable[[int,
 
 def rewrite_manifest(directory: Path, manifest: Manifest) -> None:
     """Put a changed `saguaro.json` in the place of the old one. No other file changes."""
-    partial = directory / f".{MANIFEST}.{os.getpid()}"
     try:
-        partial.write_text(manifest.to_json(), encoding="utf-8")
-        os.replace(partial, directory / MANIFEST)
+        replace_text(directory / MANIFEST, manifest.to_json())
     except OSError as error:
-        partial.unlink(missing_ok=True)
         raise EngineError(
             f"{directory / MANIFEST}: cannot be written ({error.strerror}); check the directory"
         ) from error

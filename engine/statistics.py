@@ -6,23 +6,20 @@ It may be there or not, and no hash covers it: output tokens never depend on it.
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
+from saguaro.engine.replace import replace_text
 from saguaro.errors import EngineError
 
 STATISTICS = "statistics.json"
 
 
 def write_statistics(directory: Path, statistics: dict[str, Any]) -> None:
-    """Replace the file as a whole."""
-    partial = directory / f".{STATISTICS}.{os.getpid()}"
+    """Raises EngineError when the directory cannot be written to."""
     try:
-        partial.write_text(json.dumps(statistics) + "\n", encoding="utf-8")
-        os.replace(partial, directory / STATISTICS)
+        replace_text(directory / STATISTICS, json.dumps(statistics) + "\n")
     except OSError as error:
-        partial.unlink(missing_ok=True)
         raise EngineError(
             f"{directory / STATISTICS}: cannot be written ({error.strerror}); check the directory"
         ) from error

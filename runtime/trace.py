@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from saguaro.engine.replace import replace_text
 from saguaro.errors import ConfigError
 from saguaro.runtime.sequence import Sequence
 from saguaro.runtime.timing import Span
@@ -42,12 +43,7 @@ class Trace:
 
     def write(self, file: Path) -> None:
         """Replaces `file` once the whole trace is written beside it. Times are microseconds since the first span."""
-        beside = file.with_name(f".{file.name}.{os.getpid()}")
-        try:
-            beside.write_text(json.dumps({"traceEvents": list(self._events()), "displayTimeUnit": "ms"}))
-            os.replace(beside, file)
-        finally:
-            beside.unlink(missing_ok=True)
+        replace_text(file, json.dumps({"traceEvents": list(self._events()), "displayTimeUnit": "ms"}))
 
     def _events(self) -> Iterator[Event]:
         """One process per mode, with a thread for each model; a round lies on the target's, around what it did."""

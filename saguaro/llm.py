@@ -107,6 +107,7 @@ class LLM:
         Raises ConfigError for settings that the engine was not built for.
         """
         self.speculation = change_speculation(self.manifest, {**self.speculation, **speculation})
+        self.mode = speculation.get("mode", self.mode)
         self.pair.configure(self.speculation)
         self._restore()
 

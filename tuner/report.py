@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from saguaro.engine.replace import replace_text
 from saguaro.errors import ConfigError
 
 VERSION = 1
@@ -54,10 +54,7 @@ class Report:
         self.save()
 
     def save(self) -> None:
-        partial = self.file.with_name(f".{self.file.name}.{os.getpid()}")
         try:
-            partial.write_text(json.dumps({"key": self.key, **self.values}, indent=1) + "\n", encoding="utf-8")
-            os.replace(partial, self.file)
+            replace_text(self.file, json.dumps({"key": self.key, **self.values}, indent=1) + "\n")
         except OSError as error:
-            partial.unlink(missing_ok=True)
             raise ConfigError(f"{self.file}: cannot be written ({error.strerror}); name another file") from error

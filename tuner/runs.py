@@ -43,7 +43,7 @@ class Runner:
 
     def run(self, settings: Settings, batch: int, into: Measured) -> list[RequestOutput]:
         """One pass over all prompts, `batch` at a time."""
-        self.llm.change(**{**settings.to_dict(), "fan_out": "adaptive"})
+        self.llm.change(**settings.changes())
         if self.statistics:
             self.llm.pair.policies.restore(self.statistics)
         outputs, seconds, rounds = [], 0.0, 0

@@ -31,6 +31,10 @@ class Settings:
         """Rounds of one kind have the same overhead."""
         return f"{self.mode} tree" if self.tree_nodes else self.mode
 
+    def changes(self) -> dict[str, Any]:
+        """All that a run with these settings has to set."""
+        return {**self.to_dict(), "fan_out": "adaptive", "saguaro_c": 1.0}
+
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
@@ -50,17 +54,17 @@ def grid(manifest: Manifest) -> Iterator[Settings]:
     for lookahead in sorted({*LOOKAHEADS, built["lookahead"]}):
         for nodes in TREES:
             sd = Settings("sd", lookahead, built["budget"], nodes)
-            if fits(manifest, {**sd.to_dict(), "budget": 1}):
+            if fits(manifest, {**sd.changes(), "budget": 1}):
                 yield sd
             for budget in sorted({*BUDGETS, built["budget"]}):
                 ssd = Settings("ssd", lookahead, budget, nodes)
-                if fits(manifest, ssd.to_dict()):
+                if fits(manifest, ssd.changes()):
                     yield ssd
 
 
-def fits(manifest: Manifest, settings: dict[str, Any]) -> bool:
+def fits(manifest: Manifest, changes: dict[str, Any]) -> bool:
     try:
-        change_speculation(manifest, {"fan_out": "adaptive", **settings})
+        change_speculation(manifest, changes)
     except ConfigError:
         return False
     return True

@@ -100,7 +100,7 @@ class Tuner:
         self.report.note(rows, "grid")
         verified = sorted(self._verify(self._best(predicted), predicted), key=lambda one: -one.score)
         self.llm.manifest.speculation = change_speculation(
-            self.llm.manifest, {**verified[0].settings.to_dict(), "fan_out": "adaptive"}
+            self.llm.manifest, verified[0].settings.changes()
         )
         rewrite_manifest(self.llm.directory, self.llm.manifest)
         self.llm.change(**self.llm.manifest.speculation)
