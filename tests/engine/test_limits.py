@@ -11,6 +11,7 @@ from saguaro.engine.deployment import Speculation
 from saguaro.engine.limits import change_speculation
 from saguaro.engine.rows import draft_rows, target_rows
 from saguaro.errors import ConfigError
+from saguaro.tuner.settings import grid
 
 BUILT = Speculation(lookahead=5, budget=12, tree_nodes=8).model_dump(mode="json")
 MANIFEST: Any = SimpleNamespace(
@@ -48,3 +49,11 @@ def test_what_does_not(changes: dict[str, Any], words: list[str]) -> None:
     assert "\n" not in message
     for word in words:
         assert word in message
+
+
+def test_an_engine_with_saguaro_sampling_can_be_tuned() -> None:
+    """The settings compared are coupled ones, which have no C."""
+    manifest: Any = SimpleNamespace(**vars(MANIFEST))
+    manifest.speculation = {**BUILT, "tree_nodes": 0, "verification": "rejection", "saguaro_c": 0.5}
+    modes = {settings.mode for settings in grid(manifest)}
+    assert modes == {"ar", "sd", "ssd"}

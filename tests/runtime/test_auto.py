@@ -47,14 +47,15 @@ def with_auto(loop: object, sequences: list[Sequence]) -> SpeculativeLoop:
 
 
 @pytest.mark.parametrize("mode", ["sd", "ssd"])
+@pytest.mark.parametrize("tree_nodes", [0, 9])
 @pytest.mark.parametrize("seed", range(20))
-def test_a_batch_that_changes(monkeypatch: pytest.MonkeyPatch, mode: str, seed: int) -> None:
+def test_a_batch_that_changes(monkeypatch: pytest.MonkeyPatch, mode: str, seed: int, tree_nodes: int) -> None:
     """Scripted sessions notice every wrong row, mask and position; here the draft computes four tokens at once."""
     decide_by_dice(monkeypatch, seed)
     lengths = [(1, 9), (7, 1), (4, 40), (12, 25), (2, 33), (5, 5), (9, 50), (3, 60)]
     sequences = [sequence([i % 5] * prompt, new) for i, (prompt, new) in enumerate(lengths)]
     ranking = draft_ranking(lambda position: position % 3 == 0)
-    with scripted_loop(mode, ranking, lookahead=3) as (loop, target, _):
+    with scripted_loop(mode, ranking, lookahead=3, tree_nodes=tree_nodes) as (loop, target, _):
         given: dict[Sequence, list[int]] = {done: [] for done in sequences}
         for done, tokens in with_auto(loop, sequences).run(sequences):
             given[done] += tokens

@@ -56,3 +56,12 @@ def test_a_damaged_file(engine: Path, text: str) -> None:
         LLM(engine)
     assert "\n" not in str(caught.value)
     (engine / "statistics.json").unlink()
+
+
+def test_a_changed_mode_is_the_mode_of_the_next_call(engine: Path) -> None:
+    with LLM(engine, mode="ar") as llm:
+        assert llm.generate(PROMPTS[0], PARAMS[0])[0].metrics.drafted == 0
+        llm.change(budget=4)
+        assert llm.generate(PROMPTS[0], PARAMS[0])[0].metrics.drafted == 0
+        llm.change(mode="ssd", fallback="draft")
+        assert llm.generate(PROMPTS[0], PARAMS[0])[0].metrics.drafted > 0
