@@ -16,7 +16,7 @@ from saguaro import LLM, SamplingParams
 from saguaro.cli.prompt_input import read_prompts
 from saguaro.runtime.metrics import RequestMetrics
 from saguaro.runtime.rejection_drafter import RejectionDrafter
-from saguaro.runtime.rounds import ConcurrentLoop
+from saguaro.runtime.speculative_rounds import ConcurrentLoop
 
 PROMPTS = Path(__file__).parent.parent / "examples/demo/prompts.jsonl"
 TEMPERATURES = (0.0, 0.7, 1.0)

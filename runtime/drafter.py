@@ -137,14 +137,21 @@ class Drafter(DraftSide[DraftState, OutcomePolicy]):
             pending.append(known)
         return pending
 
+    def _pending_step(
+        self, sequences: list[Sequence], states: Sequences[DraftState | None], lengths: list[int]
+    ) -> tuple[list[list[int]], Step]:
+        """What is pending, and the step that computes it, filled up to the longest."""
+        pending = self._pending(sequences, states, lengths)
+        width = max(map(len, pending))
+        return pending, self._step([tokens + [0] * (width - len(tokens)) for tokens in pending], states)
+
     def _catch_up(
         self, sequences: list[Sequence], states: Sequences[DraftState | None], lengths: list[int]
     ) -> list[Ranked]:
         """Process what is pending, and give each sequence's candidates after the last of it."""
-        pending = self._pending(sequences, states, lengths)
-        width = max(map(len, pending))
-        ids = [tokens + [0] * (width - len(tokens)) for tokens in pending]
-        rollout = self._rollout(sequences, self._step(ids, states), states, [width], width)
+        pending, step = self._pending_step(sequences, states, lengths)
+        width = step.tokens.shape[1]
+        rollout = self._rollout(sequences, step, states, [width], width)
         roll_out(self.session, rollout)
         last = []
         for b, (state, tokens, length) in enumerate(zip(states, pending, lengths, strict=True)):

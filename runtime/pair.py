@@ -17,10 +17,11 @@ from saguaro.runtime.metrics import RunMetrics
 from saguaro.runtime.policies import Policies
 from saguaro.runtime.rejection import rejection_drafter
 from saguaro.runtime.rejection_verifier import RejectionVerifier
-from saguaro.runtime.rounds import ConcurrentLoop, RoundLoop, SpeculativeLoop
+from saguaro.runtime.rounds import RoundLoop
 from saguaro.runtime.sequence import Sequence
 from saguaro.runtime.sessions.session import Session
 from saguaro.runtime.speculation import NgramIndex
+from saguaro.runtime.speculative_rounds import ConcurrentLoop, SpeculativeLoop
 from saguaro.runtime.timing import Lane, timed
 from saguaro.runtime.trace import Trace
 from saguaro.runtime.tree_drafter import TreeDrafter

@@ -164,10 +164,8 @@ class RejectionDrafter(Drafter):
         self, sequences: list[Sequence], states: Sequences[DraftState | None], lengths: list[int]
     ) -> list[Ranked]:
         """Process what is pending. The candidates are ranked later, by the coins."""
-        pending = self._pending(sequences, states, lengths)
-        width = max(map(len, pending))
-        ids = [tokens + [0] * (width - len(tokens)) for tokens in pending]
-        logits = self.session.forward(self._step(ids, states))[..., : self.vocab_size]
+        pending, step = self._pending_step(sequences, states, lengths)
+        logits = self.session.forward(step)[..., : self.vocab_size]
         for b, (sequence, state, tokens) in enumerate(zip(sequences, states, pending, strict=True)):
             if state and tokens:
                 from_bonus = max(0, lengths[b] - 1 - state.processed)

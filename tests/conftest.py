@@ -13,9 +13,9 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     tests/runtime/test_anytime.py takes this back.
     """
     from saguaro.runtime.auto import Auto
-    from saguaro.runtime.rounds import ConcurrentLoop
     from saguaro.runtime.speculation.adaptive import AdaptivePolicy
     from saguaro.runtime.speculation.estimates import Fallback, Way
+    from saguaro.runtime.speculative_rounds import ConcurrentLoop
 
     monkeypatch.setattr(ConcurrentLoop, "anytime", False)
     monkeypatch.setattr(AdaptivePolicy, "worth", 0.0)

@@ -8,19 +8,20 @@ from statistics import median
 from threading import Event
 from time import perf_counter
 
-import numpy as np
-import torch
-
+from saguaro.runtime.branches import ranking
+from saguaro.runtime.grove import Grove, tree_step
 from saguaro.runtime.pair import Pair
 from saguaro.runtime.sampling_params import SamplingParams
 from saguaro.runtime.sequence import Sequence
 from saguaro.runtime.sessions.rollout import Rollout, roll_out
 from saguaro.runtime.sessions.session import Step
 from saguaro.runtime.speculation import Speculation
+from saguaro.runtime.speculation.adaptive import AdaptivePolicy
+from saguaro.runtime.speculation.forest import Forest
 from saguaro.runtime.worker import Job
 from saguaro.tuner.costs import Costs
 
-REPEAT = 9
+REPEAT = 15
 DEPTHS = 4  # of a chain's rollout
 NODES = (0, 1, 2, 3, 4, 5, 6, 8, 11, 12, 16, 24, 32, 48, 64, 96, 128)
 ROWS = (1, 2, 4, 6, 8, 12, 16, 24, 36, 48, 64)
@@ -116,25 +117,36 @@ class CostMeter:
         self.pair.verifier.verify(self._sequences)
 
     def _chain(self, rows: int) -> None:
-        self._roll_out(rows, DEPTHS)
+        policy = AdaptivePolicy(rows, DEPTHS)
+        self._roll_out(self._step(self._groves(rows), rows), [rows] * DEPTHS, policy)
 
     def _layer(self, rows: int) -> None:
-        self._roll_out(rows, 1)
+        """As `TreeDrafter` computes one: also what it takes to know which nodes come next."""
+        policy, groves = AdaptivePolicy(rows, DEPTHS), self._groves(rows)
+        rollout = self._roll_out(self._step(groves, rows), [rows], policy)
+        for b, grove in enumerate(groves):
+            ranked = [ranking(rollout, 0, b, row) for row in range(rows)]
+            grove.note(ranked, *policy.probabilities(ranked, True))
+            grove.forest.grow(rows, 0.0)
 
-    def _roll_out(self, rows: int, depths: int) -> None:
+    def _groves(self, rows: int) -> list[Grove]:
+        bases = [len(prompt) - 1 for prompt in self.prompts]
+        return [Grove(Forest([(0, 1 / rows)] * rows, DEPTHS), base, base, [[]] * rows) for base in bases]
+
+    def _step(self, groves: list[Grove], rows: int) -> Step:
+        parts = [grove.place(list(range(rows)), rows) for grove in groves]
+        return tree_step(parts, rows, 0, self.pair.draft.session.device)
+
+    def _roll_out(self, step: Step, widths: list[int], policy: AdaptivePolicy) -> Rollout:
         session, vocab_size = self.pair.draft.session, self.pair.target.session.vocab_size
-        count = len(self.prompts)
-        prefix = [len(prompt) - 1 for prompt in self.prompts]
-        visible = torch.eye(rows, dtype=torch.bool, device=session.device).expand(count, -1, -1)
-        positions = torch.from_numpy(np.repeat(np.array(prefix)[:, None], rows, axis=1)).to(session.device)
-        step = Step(torch.zeros_like(positions), positions, prefix, visible, prefix)
         noise = []
-        for sequence, first in zip(self._sequences, prefix, strict=True):
+        for sequence, first in zip(self._sequences, step.prefix, strict=True):
             own = sequence.noise(vocab_size, session.device)
-            noise.append(own.reach(first + 1, first + depths) if own else None)
+            noise.append(own.reach(first + 1, first + len(widths)) if own else None)
         size = min(vocab_size, session.vocab_size)
-        rollout = Rollout(step, noise, [rows] * depths, candidates=min(8, size), vocab_size=size)
+        rollout = Rollout(step, noise, widths, candidates=min(policy.candidates(), size), vocab_size=size)
         roll_out(session, rollout)
+        return rollout
 
 
 def _timed(work: Callable[[], object]) -> float:

@@ -47,16 +47,16 @@ class Settings:
         return f"{self.mode}, {shape}{budget}, {self.fallback}{rule}"
 
 
-def grid(manifest: Manifest) -> Iterator[Settings]:
-    """All settings that the engine has room for, AR and SD among them, with the fallback `draft`."""
-    built = manifest.speculation
-    yield Settings("ar", built["lookahead"], built["budget"])
-    for lookahead in sorted({*LOOKAHEADS, built["lookahead"]}):
+def grid(manifest: Manifest, base: Settings) -> Iterator[Settings]:
+    """All settings that the engine has room for, AR and SD among them, with the fallback `draft`; K and B also as in
+    `base`."""
+    yield Settings("ar", base.lookahead, base.budget)
+    for lookahead in sorted({*LOOKAHEADS, base.lookahead}):
         for nodes in TREES:
-            sd = Settings("sd", lookahead, built["budget"], nodes)
+            sd = Settings("sd", lookahead, base.budget, nodes)
             if fits(manifest, {**sd.changes(), "budget": 1}):
                 yield sd
-            for budget in sorted({*BUDGETS, built["budget"]}):
+            for budget in sorted({*BUDGETS, base.budget}):
                 ssd = Settings("ssd", lookahead, budget, nodes)
                 if fits(manifest, ssd.changes()):
                     yield ssd

@@ -81,9 +81,11 @@ class Tuner:
         self.runner = Runner(llm, self.prompts, max_tokens=max_tokens, temperature=temperature)
         files = sorted((name, entry["sha256"]) for name, entry in llm.manifest.files.items())
         self.report = Report.open(report, files, prompts, temperature, max_tokens, batches, repeat)
-        self.settings = list(grid(llm.manifest))
         built = llm.manifest.speculation
-        self.base = Settings("ssd", built["lookahead"], built["budget"], built.get("tree_nodes", 0))
+        now = Settings("ssd", built["lookahead"], built["budget"], built.get("tree_nodes", 0))
+        # When a run is gone on with, the engine may already have the settings that it chose.
+        self.base = Settings(**(self.report.get("base") or now.to_dict()))
+        self.settings = list(grid(llm.manifest, self.base))
 
     def run(self) -> list[Verified]:
         """What was verified, the quickest first; that one is the engine's from now on."""
@@ -121,6 +123,7 @@ class Tuner:
             self.progress("text", 2, 3)
             self.runner.run(self.base, 1, Measured())
             statistics = self.llm.pair.policies.statistics()
+            self.report.note(self.base.to_dict(), "base")
             self.report.note(statistics, "statistics")
             self.report.note([_plain(recording) for recording in recordings], "recordings")
             noted = self.report.get("recordings")

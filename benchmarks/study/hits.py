@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from saguaro import LLM
 from saguaro.runtime.metrics import RequestMetrics
-from saguaro.runtime.rounds import ConcurrentLoop
+from saguaro.runtime.speculative_rounds import ConcurrentLoop
 from study.text import TEMPERATURES, runner
 
 BUDGETS = (6, 12, 18, 24, 36)

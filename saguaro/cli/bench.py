@@ -8,19 +8,24 @@ from pathlib import Path
 import click
 
 from saguaro.cli.bundled import own_prompts
-from saguaro.cli.options import engine_argument, json_option, max_tokens_option
+from saguaro.cli.options import (
+    engine_argument,
+    json_option,
+    max_tokens_option,
+    prompts_option,
+    repeat_option,
+    temperature_option,
+)
 from saguaro.cli.prompt_input import read_prompts
 
 
 @click.command()
 @engine_argument
-@click.option("--prompts", type=click.Path(path_type=Path), metavar="FILE.jsonl",
-              help='Lines {"prompt": "..."} or {"messages": [...]}; the demo has its own.')  # fmt: skip
+@prompts_option
 @click.option("--modes", default="ar,sd,ssd", show_default=True, metavar="LIST")
 @max_tokens_option(64)
-@click.option("--temperature", type=float, default=0.0, show_default=True, help="0 is greedy.")
-@click.option("--repeat", type=click.IntRange(min=1), default=3, show_default=True,
-              help="Times are medians over this many passes.")  # fmt: skip
+@temperature_option
+@repeat_option
 @click.option("--trace", type=click.Path(path_type=Path), metavar="FILE",
               help="Write the first pass as a timeline for chrome://tracing or Perfetto.")  # fmt: skip
 @json_option

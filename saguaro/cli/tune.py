@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING
 import click
 
 from saguaro.cli.bundled import own_prompts
-from saguaro.cli.options import engine_argument, json_option, max_tokens_option
+from saguaro.cli.options import (
+    engine_argument,
+    json_option,
+    max_tokens_option,
+    prompts_option,
+    repeat_option,
+    temperature_option,
+)
 from saguaro.cli.prompt_input import PromptLine, read_prompts
 from saguaro.errors import RequestError
 
@@ -19,13 +26,11 @@ if TYPE_CHECKING:
 
 @click.command()
 @engine_argument
-@click.option("--prompts", type=click.Path(path_type=Path), metavar="FILE.jsonl",
-              help='Lines {"prompt": "..."} or {"messages": [...]}; the demo has its own.')  # fmt: skip
-@click.option("--temperature", type=float, default=0.0, show_default=True, help="0 is greedy.")
+@prompts_option
+@temperature_option
 @click.option("--batch", default="1", show_default=True, metavar="LIST", help="Batch sizes to be quick at: 1,2,4.")
 @max_tokens_option(64)
-@click.option("--repeat", type=click.IntRange(min=1), default=3, show_default=True,
-              help="Speeds are medians over this many passes.")  # fmt: skip
+@repeat_option
 @click.option("--report", type=click.Path(path_type=Path), metavar="FILE.json",
               help="What is measured; an interrupted run goes on from it.  [default: ENGINE.tuning.json]")  # fmt: skip
 @json_option

@@ -11,7 +11,7 @@ from saguaro.engine.deployment import Speculation
 from saguaro.engine.limits import change_speculation
 from saguaro.engine.rows import draft_rows, target_rows
 from saguaro.errors import ConfigError
-from saguaro.tuner.settings import grid
+from saguaro.tuner.settings import Settings, grid
 
 BUILT = Speculation(lookahead=5, budget=12, tree_nodes=8).model_dump(mode="json")
 MANIFEST: Any = SimpleNamespace(
@@ -55,5 +55,5 @@ def test_an_engine_with_saguaro_sampling_can_be_tuned() -> None:
     """The settings compared are coupled ones, which have no C."""
     manifest: Any = SimpleNamespace(**vars(MANIFEST))
     manifest.speculation = {**BUILT, "tree_nodes": 0, "verification": "rejection", "saguaro_c": 0.5}
-    modes = {settings.mode for settings in grid(manifest)}
+    modes = {settings.mode for settings in grid(manifest, Settings("ssd", 5, 12))}
     assert modes == {"ar", "sd", "ssd"}

@@ -17,11 +17,12 @@ import torch
 
 from saguaro.engine.rows import draft_rows, idle_rows, target_rows
 from saguaro.runtime.drafter import Drafter
-from saguaro.runtime.rounds import ConcurrentLoop, RoundLoop, SpeculativeLoop
+from saguaro.runtime.rounds import RoundLoop
 from saguaro.runtime.sampling_params import SamplingParams
 from saguaro.runtime.sequence import Sequence
 from saguaro.runtime.sessions.session import Step
 from saguaro.runtime.speculation import outcome_policy
+from saguaro.runtime.speculative_rounds import ConcurrentLoop, SpeculativeLoop
 from saguaro.runtime.timing import Lane
 from saguaro.runtime.tree_drafter import TreeDrafter
 from saguaro.runtime.verifier import Verifier

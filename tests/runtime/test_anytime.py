@@ -14,16 +14,16 @@ import torch
 
 from saguaro import SamplingParams
 from saguaro.runtime.auto import Auto
-from saguaro.runtime.rounds import ConcurrentLoop
 from saguaro.runtime.sessions.session import Step
 from saguaro.runtime.sessions.torch_session import TorchSession
 from saguaro.runtime.speculation.adaptive import AdaptivePolicy
+from saguaro.runtime.speculative_rounds import ConcurrentLoop
 from saguaro.runtime.worker import Job, Worker
 from tests.runtime.engines import Engines, random_prompts, token_ids
 from tests.support.checkpoints import ARCHITECTURES
 
 AS_SHIPPED = AdaptivePolicy.worth, Auto.next_way, Auto.pick
-SCHEDULES = range(51)  # by three fallbacks and two temperatures: 306
+SCHEDULES = range(51)  # by three fallbacks and trees, and two temperatures: 408
 LONGEST = 0.0008  # seconds, as long as a forward of these models
 
 
@@ -63,12 +63,12 @@ def perturbed(monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
 
 
 @pytest.mark.parametrize("temperature", [0.0, 0.8])
-@pytest.mark.parametrize("fallback", ["draft", "ngram", "auto"])
+@pytest.mark.parametrize(("fallback", "tree_nodes"), [("draft", 0), ("ngram", 0), ("auto", 0), ("draft", 9)])
 def test_same_tokens_under_perturbed_schedules(
-    engines: Engines, monkeypatch: pytest.MonkeyPatch, fallback: str, temperature: float
+    engines: Engines, monkeypatch: pytest.MonkeyPatch, fallback: str, tree_nodes: int, temperature: float
 ) -> None:
     """Batches of up to 8 sequences, which enter and leave at different times; three schedules for each request."""
-    llm = engines.llm(fallback=fallback, lookahead=3, budget=6, max_batch_size=8)
+    llm = engines.llm(fallback=fallback, lookahead=3, budget=6, max_batch_size=8, tree_nodes=tree_nodes)
     prompts = [prompt * 2 for prompt in random_prompts(24, most=8)]  # twice, so that there is something to look up
     params = [SamplingParams(max_tokens=12, temperature=temperature, seed=i, ignore_eos=True) for i in range(24)]
     expected = token_ids(llm.generate(prompts, params, mode="ar"))

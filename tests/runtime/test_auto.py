@@ -9,10 +9,10 @@ import torch
 
 from saguaro import LLM, SamplingParams
 from saguaro.runtime.auto import Auto
-from saguaro.runtime.rounds import SpeculativeLoop
 from saguaro.runtime.sequence import Sequence
 from saguaro.runtime.speculation import NgramIndex
 from saguaro.runtime.speculation.estimates import Fallback, Way
+from saguaro.runtime.speculative_rounds import SpeculativeLoop
 from tests.runtime.engines import Engines, random_prompts, same_in_all_modes, total
 from tests.runtime.scripted import LENGTH, draft_ranking, scripted_loop, sequence, serial
 from tests.runtime.test_cache_rows import Watch

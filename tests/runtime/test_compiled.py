@@ -17,9 +17,9 @@ from saguaro.errors import EngineError
 from saguaro.plugins import perturbed_scores
 from saguaro.runtime.load import load_session
 from saguaro.runtime.noise import RequestNoise
-from saguaro.runtime.rounds import ConcurrentLoop
 from saguaro.runtime.sessions.rollout import Noise, Rollout, roll_out_stepwise, rolls_out
 from saguaro.runtime.sessions.session import Session, Step
+from saguaro.runtime.speculative_rounds import ConcurrentLoop
 from tests.support.checkpoints import make_checkpoint, noisy_copy
 
 pytestmark = pytest.mark.skipif(not can_compile(), reason="there is no C++ compiler")

@@ -11,7 +11,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from saguaro import LLM, SamplingParams, build
-from saguaro.runtime.rounds import ConcurrentLoop
+from saguaro.runtime.speculative_rounds import ConcurrentLoop
 
 DEMO = Path(__file__).parents[2] / "examples/demo"
 CONFIG = Path(__file__).parents[2] / "configs/demo.yaml"

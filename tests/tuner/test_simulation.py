@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from saguaro import LLM
-from saguaro.runtime.rounds import ConcurrentLoop
 from saguaro.runtime.speculation.adaptive import AdaptivePolicy
+from saguaro.runtime.speculative_rounds import ConcurrentLoop
 from saguaro.tuner.costs import Costs, interpolate
 from saguaro.tuner.recording import Recording, record
 from saguaro.tuner.runs import Measured, Runner
