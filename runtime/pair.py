@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterator
 from functools import partial
 from threading import Lock
@@ -49,10 +50,14 @@ class LoadedModel:
         except BaseException:
             self.worker.close()
             raise
+        # A full collection walks everything that was imported, in the midst of a round; what is there by now stays.
+        gc.collect()
+        gc.freeze()
 
     def close(self) -> None:
         self.worker.run(self.session.close)
         self.worker.close()
+        gc.unfreeze()
 
 
 class Pair:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import numpy as np
 import torch
 
 from saguaro.runtime.sequence import Sequence
@@ -19,7 +18,7 @@ from saguaro.runtime.speculation.rejection import (
     residual_noise,
     verify_chain,
 )
-from saguaro.runtime.verifier import Verifier, Walk, logprobs_of
+from saguaro.runtime.verifier import Trees, Verifier, Walk, logprobs_of
 
 
 class RejectionVerifier(Verifier):
@@ -27,12 +26,7 @@ class RejectionVerifier(Verifier):
     a seed gives depends on what was speculated."""
 
     def _walk(
-        self,
-        sequences: list[Sequence],
-        step: Step,
-        tokens: np.ndarray,
-        parents: np.ndarray,
-        meanwhile: Callable[[], None] | None,
+        self, sequences: list[Sequence], step: Step, trees: Trees, meanwhile: Callable[[], None] | None
     ) -> list[Walk]:
         if meanwhile:
             meanwhile()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -26,6 +27,7 @@ class Verifier:
     def __init__(self, session: Session, chunk: int):
         """`chunk`: most prompt tokens in one forward pass."""
         self.session, self.chunk = session, chunk
+        self._trees = lru_cache(maxsize=256)(_trees)
 
     def prefill(self, sequence: Sequence) -> None:
         """Compute the KV rows of the prompt, all but its last token, which the first round takes as its root."""
@@ -43,34 +45,26 @@ class Verifier:
         size = max(len(sequence.speculation) for sequence in sequences) + 1
         prefix = [sequence.prefix for sequence in sequences]
         layouts = tuple(sequence.speculation.parents for sequence in sequences)
-        device = self.session.device
-        parents, depths, visible = _trees(layouts, size)
-        tokens = np.full((len(sequences), size), PAD)
-        for row, sequence in zip(tokens, sequences, strict=True):
-            row[0] = sequence.tokens[-1]
-            row[1 : len(sequence.speculation) + 1] = sequence.speculation.tokens
-        ids, positions = np.maximum(tokens, 0), depths + np.array(prefix)[:, None]
-        step = Step(on_device(ids, device), on_device(positions, device), prefix, on_device(visible, device), prefix)
-        walks = self._walk(sequences, step, tokens, parents, meanwhile)
+        trees = self._trees(layouts, size, self.session.device)
+        # Lists until all is there: after a forward pass the caches are cold, and each call of numpy's costs ten times
+        # what it does in a loop.
+        ids = [[s.tokens[-1], *s.speculation.tokens, *[0] * (size - 1 - len(s.speculation))] for s in sequences]
+        positions = [[first + d for d in depths] for first, depths in zip(prefix, trees.depths, strict=True)]
+        both = on_device([ids, positions], self.session.device)
+        step = Step(both[0], both[1], prefix, trees.visible, prefix)
+        walks = self._walk(sequences, step, trees, meanwhile)
         for b, (path, _) in enumerate(walks):
             if path:  # a chain's rows lie in place already; a tree's accepted path is brought together
                 self.session.move_rows(b, [prefix[b] + node for node in path], prefix[b] + 1)
         return [Outcome(path[-1] if path else 0, bonus) for path, bonus in walks]
 
     def _walk(
-        self,
-        sequences: list[Sequence],
-        step: Step,
-        tokens: np.ndarray,
-        parents: np.ndarray,
-        meanwhile: Callable[[], None] | None,
+        self, sequences: list[Sequence], step: Step, trees: Trees, meanwhile: Callable[[], None] | None
     ) -> list[Walk]:
-        """Run the step and find each sequence's accepted nodes; `tokens` `[n, N]` are the nodes', PAD where a tree has
-        fewer."""
+        """Run the step and find each sequence's accepted nodes."""
         if rolls_out(self.session) and all(sequence.logprobs is None and is_plain(sequence) for sequence in sequences):
             return self._walk_samples(self.session, sequences, step, meanwhile)
-        device = self.session.device
-        return self._walk_logits(sequences, step, on_device(tokens, device), on_device(parents, device), meanwhile)
+        return self._walk_logits(sequences, step, trees, meanwhile)
 
     def _walk_samples(
         self, session: RollingSession, sequences: list[Sequence], step: Step, meanwhile: Callable[[], None] | None
@@ -94,12 +88,7 @@ class Verifier:
         ]
 
     def _walk_logits(
-        self,
-        sequences: list[Sequence],
-        step: Step,
-        tokens: torch.Tensor,
-        parents: torch.Tensor,
-        meanwhile: Callable[[], None] | None,
+        self, sequences: list[Sequence], step: Step, trees: Trees, meanwhile: Callable[[], None] | None
     ) -> list[Walk]:
         if meanwhile:
             meanwhile()
@@ -107,8 +96,8 @@ class Verifier:
         params = [sequence.params for sequence in sequences]
         path, length, bonus = tree_accept(
             logits,
-            tokens,
-            parents,
+            step.tokens.where(trees.real, PAD),
+            trees.parents,
             [sequence.seed for sequence in sequences],
             step.prefix,
             [p.temperature for p in params],
@@ -130,19 +119,27 @@ def is_plain(sequence: Sequence) -> bool:
     return params.temperature == 0 or (params.top_k in (0, -1) and params.top_p == 1 and params.min_p == 0)
 
 
-@lru_cache(maxsize=256)
-def _trees(layouts: tuple[tuple[int, ...], ...], size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Of the trees whose nodes have these parents, the root first and padded to `size` nodes: parents `[n, size]`,
-    depths `[n, size]`, and which nodes each sees `[n, size, size]`; padding sees itself alone."""
+class Trees(NamedTuple):
+    """The trees of a batch, the root first and padded to N nodes."""
+
+    depths: list[list[int]]  # [n][N]
+    parents: torch.Tensor  # [n, N] int64
+    real: torch.Tensor  # [n, N] bool: not padding
+    visible: torch.Tensor  # [n, N, N] bool: which nodes each sees; padding sees itself alone
+
+
+def _trees(layouts: tuple[tuple[int, ...], ...], size: int, device: torch.device) -> Trees:
+    """Of the trees whose nodes have these parents."""
     parents, depths = [], []
-    visible = np.tile(np.eye(size, dtype=bool), (len(layouts), 1, 1))
+    real, visible = np.zeros((len(layouts), size), dtype=bool), np.tile(np.eye(size, dtype=bool), (len(layouts), 1, 1))
     for b, layout in enumerate(layouts):
         tree, padding = Speculation((0,) * len(layout), layout), [0] * (size - 1 - len(layout))
         parents.append([-1, *layout, *padding])
         depths.append([*tree.depths(), *padding])
         nodes = len(layout) + 1
+        real[b, :nodes] = True
         visible[b, :nodes, :nodes] = tree.ancestors()
-    return np.array(parents), np.array(depths), visible
+    return Trees(depths, *(on_device(array, device) for array in (parents, real, visible)))
 
 
 def logprobs_of(logits: torch.Tensor, nodes: list[int], sequence: Sequence, bonus: int) -> list[dict[int, float]]:
