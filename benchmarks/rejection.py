@@ -36,7 +36,7 @@ def measure(engine: Path, rule: str, temperature: float, prompts: int, max_token
         for seed in range(prompts)
     ]
     total = RequestMetrics()
-    with LLM(engine, mode="ssd", speculation={"verification": verification}) as llm:
+    with LLM(engine, mode="ssd", speculation={"verification": verification, "fallback": "draft"}) as llm:
         for output in llm.generate([line.prompt for line in read_prompts(PROMPTS)[:prompts]], asked):
             total.add(output.metrics)
     return {

@@ -1,9 +1,9 @@
 """The adaptive outcome policy under rejection verification, where the draft may look at the round's coins.
 
 A candidate is (k, j) as in `adaptive`: k tokens accepted, then the j-th ranked token as bonus. Its probability is
-`prod_{i<k} a(u_i) * (1 - a(u_k)) * p(j, g)`: a small uniform u is surely an acceptance, a large one leaves it open; and
-the bonus token is the argmax of something like the draft's distribution under noise that is known. All three tables
-are counted online.
+`prod_{i<k} a(u_i) * (1 - a(u_k)) * p(j)`: a small uniform u is surely an acceptance, a large one leaves it open, which
+is a table that is counted online; and the bonus token is the argmax of something like the draft's distribution under
+noise that is known, of which `ScoreNoise` measures how like it is, apart for rejections and the chain's end.
 """
 
 from __future__ import annotations
@@ -12,12 +12,13 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from saguaro.runtime.speculation.adaptive import GAP_EDGES, GAPS, PRIOR_WEIGHT, RANK_GROUPS, RANKS, prior
 from saguaro.runtime.speculation.outcomes import Choice, Ranked
 from saguaro.runtime.speculation.policy import OutcomePolicy, outcome_policy
+from saguaro.runtime.speculation.score_noise import ScoreNoise
 from saguaro.runtime.speculation.tree import Outcome
 
 UNIFORM_BINS = 10
+PRIOR_WEIGHT = 4.0  # how many observations the prior is worth
 STOP, END = 0, 1  # where a bonus token stands: after a rejection, or after all of the chain
 
 
@@ -30,21 +31,21 @@ class RejectionPolicy:
         middles = (np.arange(UNIFORM_BINS) + 0.5) / UNIFORM_BINS
         self.tested = np.full(UNIFORM_BINS, PRIOR_WEIGHT)
         self.accepted = PRIOR_WEIGHT * (1 - 0.5 * middles)
-        chances = [[prior(group, gap) for gap in range(len(GAPS) + 1)] for group in range(len(RANKS))]
-        self.seen = np.full((2, len(RANKS), len(GAPS) + 1), PRIOR_WEIGHT)
-        self.right = PRIOR_WEIGHT * np.array([chances, chances])
+        self.score_noise = ScoreNoise()
 
     def candidates(self) -> int:
         return min(self.budget, 3 + self.budget // 2) + 1
 
     def choose(self, ranked: Sequence[Ranked], speculated: Sequence[int], after_hit: bool) -> Choice:
-        tokens, cells = self._cells(ranked)
+        tokens, scores = _bonuses(ranked)
         bins = _uniform_bins(ranked[:-1])
         accepts = self.accepted[bins] / self.tested[bins]
         reached = np.cumprod([1.0, *accepts])
         stops = np.append(1 - accepts, 1.0)
-        scores = ((reached * stops)[:, None] * self.right[cells] / self.seen[cells]).ravel()
-        best = np.argsort(-scores, kind="stable")[: self.budget]
+        chances = np.concatenate(
+            [self.score_noise.chances(scores[:-1], STOP), self.score_noise.chances(scores[-1:], END)]
+        )
+        best = np.argsort(-((reached * stops)[:, None] * chances).ravel(), kind="stable")[: self.budget]
         outcomes = list(map(Outcome, (best // tokens.shape[1]).tolist(), tokens.ravel()[best].tolist()))
         return Choice(outcomes, [len(outcomes)] * self.lookahead + [0])
 
@@ -54,22 +55,17 @@ class RejectionPolicy:
         bins = _uniform_bins(ranked[: min(outcome.node + 1, len(speculated))])
         np.add.at(self.tested, bins, 1)
         np.add.at(self.accepted, bins[: outcome.node], 1)
-        tokens, cells = self._cells(ranked)
-        here = tuple(index[outcome.node] for index in cells)
-        self.seen[here] += 1
-        self.right[here] += tokens[outcome.node] == outcome.bonus
+        tokens, scores = _bonuses(ranked)
+        here = slice(outcome.node, outcome.node + 1)
+        situation = END if outcome.node == len(speculated) else STOP
+        self.score_noise.learn(scores[here], tokens[here], np.array([outcome.bonus]), situation)
 
-    def _cells(self, ranked: Sequence[Ranked]) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
-        """The candidates' tokens, and their cells of the tables: what kind of place it is, group of ranks, and bin of
-        the gap to the best (of the best: to the second). All `[K + 1, M - 1]`."""
-        end = len(ranked) - 1
-        tokens = np.array([one.tokens[1:] if k < end else one.tokens[:-1] for k, one in enumerate(ranked)])
-        scores = np.array([one.scores[1:] if k < end else one.scores[:-1] for k, one in enumerate(ranked)])
-        gaps = scores[:, :1] - scores
-        gaps[:, 0] = gaps[:, min(1, scores.shape[1] - 1)]
-        kinds, groups = np.full(scores.shape, STOP), np.empty(scores.shape, dtype=np.int64)
-        kinds[end], groups[:] = END, RANK_GROUPS[: scores.shape[1]]
-        return tokens, (kinds, groups, np.searchsorted(GAP_EDGES, gaps, side="right"))
+
+def _bonuses(ranked: Sequence[Ranked]) -> tuple[np.ndarray, np.ndarray]:
+    """The candidates for the bonus token and their scores, `[K + 1, M - 1]` both."""
+    end = len(ranked) - 1
+    tokens = np.array([one.tokens[1:] if k < end else one.tokens[:-1] for k, one in enumerate(ranked)])
+    return tokens, np.array([one.scores[1:] if k < end else one.scores[:-1] for k, one in enumerate(ranked)])
 
 
 def _uniform_bins(ranked: Sequence[Ranked]) -> np.ndarray:

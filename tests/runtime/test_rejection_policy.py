@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from saguaro.runtime.speculation import Outcome, Ranked
-from saguaro.runtime.speculation.rejection_policy import RejectionPolicy, rejection_policies
+from saguaro.runtime.speculation.rejection_policy import END, STOP, RejectionPolicy, rejection_policies
 
 CHAIN = [7, 8]
 
@@ -43,10 +43,10 @@ def test_no_chain() -> None:
 
 def test_the_last_place_is_learned_apart() -> None:
     policy = RejectionPolicy(6, 2)
-    before = policy.right[0].copy(), policy.seen[0].copy()
+    before = policy.score_noise.likelihood.copy()
     policy.learn(ranked(0.5, 0.5), CHAIN, Outcome(2, 41), True)
-    assert (policy.right[0] == before[0]).all()
-    assert (policy.seen[0] == before[1]).all()
+    assert (policy.score_noise.likelihood[STOP] == before[STOP]).all()
+    assert (policy.score_noise.likelihood[END] != before[END]).any()
     assert policy.tested.sum() == pytest.approx(4 * 10 + 2)
 
 

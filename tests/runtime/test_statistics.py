@@ -46,8 +46,10 @@ def test_other_kinds_stay(engine: Path) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "{", "[]", '{"greedy": 3}', '{"greedy": {"adaptive": []}}', '{"greedy": {"adaptive": {"seen": [[1]]}}}',
-        '{"sampled": {"adaptive": {"seen": "x", "right": {}, "tested": 1, "accepted": 2}}}', '{"greedy": []}',
+        "{", "[]", '{"greedy": 3}', '{"greedy": {"adaptive": []}}', '{"greedy": {"adaptive": {"likelihood": [[1]]}}}',
+        '{"sampled": {"adaptive": {"likelihood": "x", "tested": 1, "accepted": 1}}}',
+        '{"sampled": {"adaptive": {"likelihood": [[1], [2]], "tested": 2, "accepted": 1}}}',
+        '{"sampled": {"adaptive": {"likelihood": [], "tested": 1, "accepted": 2}}}', '{"greedy": []}',
     ],
 )  # fmt: skip
 def test_a_damaged_file(engine: Path, text: str) -> None:
