@@ -36,11 +36,13 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass
 class Verified:
-    """One setting, as predicted and as measured; speeds in tokens per second by batch size."""
+    """One setting. Speeds by batch size, over AR's: a machine that others use too is now slow and now quick, but to AR,
+    which takes turns with it, alike."""
 
     settings: Settings
     predicted: dict[int, float]
     measured: dict[int, float]
+    tokens_per_second: dict[int, float]  # as measured
 
     @property
     def score(self) -> float:
@@ -184,11 +186,13 @@ class Tuner:
                 runs[settings, batch].rates.append(self.report.get(*names)["tokens_per_second"])
                 done += 1
         self.progress("verification", total, total)
+        ar = next(settings for settings in chosen if settings.mode == "ar")
         return [
             Verified(
                 settings,
-                predicted[settings],
-                {batch: float(np.median(runs[settings, batch].rates)) for batch in self.batches},
+                {b: predicted[settings][b] / predicted[ar][b] for b in self.batches},
+                {b: float(np.median(np.divide(runs[settings, b].rates, runs[ar, b].rates))) for b in self.batches},
+                {b: float(np.median(runs[settings, b].rates)) for b in self.batches},
             )
             for settings in chosen
         ]

@@ -19,8 +19,8 @@ turn on two shared CPU cores.
 ![Miss rate against fan-out](policy-misses.png)
 
 Where the draft's own choice is not the target's, the share of true tokens that are not among the draft's next F
-candidates (dashed: the paper's Figure 3, another pair and other text). No single exponent fits it, which is why the
-adaptive policy keeps a table.
+candidates (dashed: the paper's Figure 3, another pair and other text). No single exponent fits it; the adaptive policy
+needs none, since it goes by the candidates' scores.
 
 {misses}
 
@@ -50,8 +50,7 @@ verification costs more than that; `saguaro tune` decides by the measured costs.
 
 B = 24, adaptive. Saguaro sampling's C goes from 1 (plain sampling) to 0 on the curves.
 
-The coupled rows were measured while other work held up the draft, whose preparations then end early: their hit rates
-and tokens a round are lower than above, where it may end what it prepares. Rejection always waits for it.
+Under coupled verification the draft hands over what it has when the outcome is there; rejection always waits for it.
 
 {rejection}
 
@@ -67,8 +66,8 @@ and tokens a round are lower than above, where it may end what it prepares. Reje
 
 ![Predicted and measured speed](policy-predictions.png)
 
-What `saguaro tune` predicted for the settings that it then ran, by simulating rounds on recorded text with measured
-costs.
+Speed over AR: what `saguaro tune` predicted for the settings that it then ran, by simulating rounds on recorded text
+with measured costs.
 
 {predictions}
 
@@ -127,9 +126,10 @@ def _flat(nested: dict[str, dict[str, Any]]) -> dict[str, Any]:
 
 
 def _predictions(tuning: dict[str, Any]) -> str:
-    lines = ["| settings | batch | predicted / measured |", "|---|---|---|"]
+    lines = ["| settings | batch | predicted | measured | predicted / measured |", "|---|---|---|---|---|"]
     for row in predictions(tuning):
-        lines.append(f"| {row['name']} | {row['batch']} | {row['predicted'] / row['measured']:.2f} |")
+        speeds = f"{row['predicted']:.2f} | {row['measured']:.2f} | {row['predicted'] / row['measured']:.2f}"
+        lines.append(f"| {row['name']} | {row['batch']} | {speeds} |")
     return "\n".join(lines)
 
 

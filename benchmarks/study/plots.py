@@ -97,4 +97,4 @@ def predictions(rows: list[dict[str, Any]], file: Path) -> None:
     ends = [min(r["measured"] for r in rows) * 0.9, max(r["measured"] for r in rows) * 1.1]
     axes.plot(ends, ends, "k-", lw=0.8, label="as predicted")
     axes.fill_between(ends, [0.9 * e for e in ends], [1.1 * e for e in ends], alpha=0.15, color="grey", label="10 %")
-    save(axes, file, "predicted tokens per second", "measured")
+    save(axes, file, "predicted speed over AR", "measured")

@@ -80,15 +80,20 @@ def tune(
             batches=batches, repeat=repeat, report=file, progress=progress,
         ).run()  # fmt: skip
     if as_json:
-        rows = [{**v.settings.to_dict(), "predicted": v.predicted, "measured": v.measured} for v in verified]
+        rows = [
+            {**v.settings.to_dict(), "predicted": v.predicted, "measured": v.measured,
+             "tokens_per_second": v.tokens_per_second}
+            for v in verified
+        ]  # fmt: skip
         click.echo(json.dumps({"engine": str(engine), "chosen": verified[0].settings.to_dict(), "verified": rows}))
         return
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    for heading in ("settings", *(f"batch {b}: predicted, measured" for b in batches)):
+    for heading in ("settings", *(f"batch {b}: predicted, measured over ar" for b in batches)):
         table.add_column(heading)
     for one in verified:
         speeds = [
-            f"{one.predicted[b]:.0f}, {one.measured[b]:.0f} tokens/s ({one.predicted[b] / one.measured[b] - 1:+.0%})"
+            f"{one.predicted[b]:.2f}, {one.measured[b]:.2f} ({one.predicted[b] / one.measured[b] - 1:+.0%}), "
+            f"{one.tokens_per_second[b]:.0f} tokens/s"
             for b in batches
         ]
         table.add_row(str(one.settings), *speeds, style="bold green" if one is verified[0] else "")

@@ -47,6 +47,9 @@ def test_the_quickest_is_kept(saguaro, own, prompts):
     speeds = [one["measured"]["1"] for one in answer["verified"]]
     assert speeds == sorted(speeds, reverse=True)
     assert {one["mode"] for one in answer["verified"]} == {"ar", "sd", "ssd"}
+    (ar,) = [one for one in answer["verified"] if one["mode"] == "ar"]
+    assert ar["measured"] == ar["predicted"] == {"1": 1.0}  # the others' speeds are over its own
+    assert ar["tokens_per_second"]["1"] > 0
     assert any(one["tree_nodes"] for one in answer["verified"])
     assert any(one["mode"] == "ssd" and not one["tree_nodes"] for one in answer["verified"])
     kept = open_engine_directory(own).speculation
@@ -61,7 +64,7 @@ def test_the_quickest_is_kept(saguaro, own, prompts):
 def test_the_table(saguaro, own, prompts):
     result = saguaro(*arguments(own, prompts), "--report", own.parent / "other.json")
     assert result.exit_code == 0, result.output
-    assert "predicted, measured" in result.stdout
+    assert "predicted, measured over ar" in result.stdout
     assert "tokens/s" in result.stdout
     assert (own.parent / "other.json").is_file()
 
