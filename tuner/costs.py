@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy as np
 Curve = dict[int, float]  # seconds by count
 
 
-def interpolate(curve: Curve, count: int) -> float:
+def interpolate(curve: Curve, count: float) -> float:
     """Between two measured counts on the line, beyond the last one on as the last two go."""
     counts = sorted(curve)
     if count > counts[-1] and len(counts) > 1:
@@ -30,16 +30,28 @@ class Costs:
     layer_beside: Curve = field(default_factory=dict)  # the target being at work
     tree_layer_alone: Curve = field(default_factory=dict)  # a forward pass of its own for each layer
     tree_layer_beside: Curve = field(default_factory=dict)
+    start: dict[str, float] = field(default_factory=dict)  # of a preparation, by the round's kind: besides its layers
     overhead: dict[str, float] = field(default_factory=dict)  # of a round, by its kind: what the curves leave out
     scale: dict[str, float] = field(default_factory=dict)  # the same: where a round takes less than they say
 
-    def verify(self, nodes: int, beside: bool) -> float:
-        return interpolate(self.verify_beside if beside else self.verify_alone, nodes)
+    def verify(self, nodes: int, beside: bool, share: float = 1.0) -> float:
+        """`share` of the batch that still generates."""
+        curve = self.verify_beside if beside else self.verify_alone
+        return interpolate(curve, (nodes + 1) * share - 1)
 
-    def layer(self, rows: int, beside: bool, tree: bool) -> float:
+    def layer(self, rows: int, beside: bool, tree: bool, share: float = 1.0) -> float:
         if tree:
-            return interpolate(self.tree_layer_beside if beside else self.tree_layer_alone, rows)
-        return interpolate(self.layer_beside if beside else self.layer_alone, rows)
+            return interpolate(self.tree_layer_beside if beside else self.tree_layer_alone, rows * share)
+        return interpolate(self.layer_beside if beside else self.layer_alone, rows * share)
+
+    def scaled(self, factor: float) -> Costs:
+        """The curves times the factor."""
+        curves = {
+            name: {count: factor * cost for count, cost in curve.items()}
+            for name, curve in vars(self).items()
+            if name not in ("overhead", "scale")
+        }
+        return replace(self, **curves)
 
     def to_dict(self) -> dict[str, Any]:
         return {name: {str(key): value for key, value in curve.items()} for name, curve in vars(self).items()}

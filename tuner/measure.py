@@ -22,7 +22,7 @@ from saguaro.runtime.worker import Job
 from saguaro.tuner.costs import Costs
 
 REPEAT = 15
-DEPTHS = 4  # of a chain's rollout
+DEPTHS = 4  # layers that are computed in a row
 NODES = (0, 1, 2, 3, 4, 5, 6, 8, 11, 12, 16, 24, 32, 48, 64, 96, 128)
 ROWS = (1, 2, 4, 6, 8, 12, 16, 24, 36, 48, 64)
 
@@ -41,6 +41,7 @@ class CostMeter:
         self.pair, self.prompts = pair, prompts
         self._params = SamplingParams(max_tokens=1, temperature=temperature)
         self._sequences: list[Sequence] = []
+        self._references: list[float] = []  # seconds
         self._nodes = [count for count in NODES if count < nodes] + [nodes]
         self._rows = [count for count in ROWS if count < rows] + [rows]
 
@@ -55,25 +56,27 @@ class CostMeter:
             progress(done, total)
 
         target, draft = self.pair.target.worker, self.pair.draft.worker
+        chain = partial(draft.run, partial(self._chain, 1))
         for nodes in self._nodes:
-            costs.verify_alone[nodes] = target.run(self._time, partial(self._verify, nodes))
+            verify = partial(target.run, _timed, partial(self._verify, nodes))
+            costs.verify_alone[nodes] = self._time(verify, chain if nodes else None)  # in AR nothing is drafted
             note()
         for rows in self._rows:
-            costs.layer_alone[rows] = draft.run(self._time, partial(self._chain, rows)) / DEPTHS
-            note()
-            costs.tree_layer_alone[rows] = draft.run(self._time, partial(self._layer, rows))
-            note()
-        busy = self._rows[len(self._rows) // 2]
-        with_draft = self._beside(draft.submit, partial(self._layer, busy))
+            for curve, work in ((costs.layer_alone, self._chain), (costs.tree_layer_alone, self._layers)):
+                # The target waits for it: the way to the draft's thread and back counts.
+                curve[rows] = self._time(partial(_timed, partial(draft.run, partial(work, rows)))) / DEPTHS
+                note()
+        middle = self._rows[len(self._rows) // 2]
         for nodes in self._nodes:
-            costs.verify_beside[nodes] = with_draft(target.run, partial(self._verify, nodes))
+            verify = partial(target.run, _timed, partial(self._verify, nodes))
+            costs.verify_beside[nodes] = self._time_beside(verify, draft.submit, partial(self._layer, middle))
             note()
-        with_target = self._beside(target.submit, partial(self._verify, min(5, self._nodes[-1])))
         for rows in self._rows:
-            costs.layer_beside[rows] = with_target(draft.run, partial(self._chain, rows)) / DEPTHS
-            note()
-            costs.tree_layer_beside[rows] = with_target(draft.run, partial(self._layer, rows))
-            note()
+            for curve, work in ((costs.layer_beside, self._chain), (costs.tree_layer_beside, self._layers)):
+                layers = partial(draft.run, _timed, partial(work, rows))
+                curve[rows] = self._time_beside(layers, target.submit, self._verify_some) / DEPTHS
+                note()
+        costs = costs.scaled(median(self._references))
         for model in (self.pair.target, self.pair.draft):
             model.lane.spans.clear()
         return costs
@@ -84,31 +87,42 @@ class CostMeter:
             self.pair.target.worker.run(self.pair.verifier.prefill, sequence)
             self._sequences.append(sequence)
 
-    def _time(self, work: Callable[[], object]) -> float:
-        """Seconds, the median over some runs after one to warm up."""
-        work()
-        return median(_timed(work) for _ in range(REPEAT))
+    def _time(self, timed: Callable[[], float], before: Callable[[], object] | None = None) -> float:
+        """The median of what `timed` gives, in units of the verification before it: on a machine that others use too,
+        the two are slow together. They take turns as in a round: who comes after the other model finds its weights
+        further away. `before` is done in between."""
+        ratios = []
+        for _ in range(REPEAT + 1):
+            reference = self._reference()
+            if before:
+                before()
+            ratios.append(timed() / reference)
+        return median(ratios[1:])
 
-    def _beside(
-        self, submit: Callable[..., Job[None]], other: Callable[[], object]
-    ) -> Callable[[Callable[..., float], Callable[[], object]], float]:
-        """To time work while the other model's thread is busy with `other`."""
+    def _time_beside(
+        self, timed: Callable[[], float], submit: Callable[..., Job[None]], other: Callable[[], object]
+    ) -> float:
+        """The same while the other model's thread does `other` over and over."""
+        stop = Event()
 
-        def timed(run: Callable[..., float], work: Callable[[], object]) -> float:
-            stop = Event()
+        def work() -> None:
+            while not stop.is_set():
+                other()
 
-            def busy() -> None:
-                while not stop.is_set():
-                    other()
+        reference = median(self._reference() for _ in range(3))
+        job = submit(work)
+        try:
+            return median([timed() for _ in range(REPEAT + 1)][1:]) / reference
+        finally:
+            stop.set()
+            job.result()
 
-            job = submit(busy)
-            try:
-                return run(self._time, work)
-            finally:
-                stop.set()
-                job.result()
+    def _reference(self) -> float:
+        self._references.append(self.pair.target.worker.run(_timed, self._verify_some))
+        return self._references[-1]
 
-        return timed
+    def _verify_some(self) -> None:
+        self._verify(min(5, self._nodes[-1]))
 
     def _verify(self, nodes: int) -> None:
         for sequence in self._sequences:
@@ -128,6 +142,10 @@ class CostMeter:
             ranked = [ranking(rollout, 0, b, row) for row in range(rows)]
             grove.note(ranked, *policy.probabilities(ranked, True))
             grove.forest.grow(rows, 0.0)
+
+    def _layers(self, rows: int) -> None:
+        for _ in range(DEPTHS):
+            self._layer(rows)
 
     def _groves(self, rows: int) -> list[Grove]:
         bases = [len(prompt) - 1 for prompt in self.prompts]

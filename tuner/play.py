@@ -20,6 +20,7 @@ class Played:
     def __init__(self, recording: Recording):
         self.recording, self.at = recording, 0
         self.speculation, self.after_hit = EMPTY, False
+        self.pending = 0  # nodes of the speculation that the draft has not computed
         self.ngrams = NgramIndex(recording.prompt)
 
     @property
@@ -41,6 +42,7 @@ class Played:
     def draft(self, policy: AdaptivePolicy, settings: Settings) -> Speculation:
         """Just in time: a chain, or a tree as `TreeDrafter.draft` grows it."""
         recording, depth = self.recording, settings.lookahead
+        self.pending = 1  # the last token of a chain
         if not settings.tree_nodes:
             return Speculation.chain([recording.best(self.at + d) for d in range(depth)])
         forest = Forest([(0, 1.0)], depth)
@@ -50,7 +52,9 @@ class Played:
             if grown:
                 ranked = [recording.ranked(self.at + forest.nodes[node].depth) for node in grown]
                 forest.note(*policy.probabilities(ranked, False))
-        return forest.speculation(0, settings.tree_nodes)[0]
+        speculation, nodes = forest.speculation(0, settings.tree_nodes)
+        self.pending = nodes.count(-1)
+        return speculation
 
     def learn_tree(self, policy: AdaptivePolicy) -> None:
         """As `TreeDrafter` does, also where nothing is prepared."""
@@ -79,15 +83,15 @@ class ChainPreparation:
     def compute(self) -> None:
         self._layers += 1
 
-    def get(self, outcome: Outcome) -> Speculation | None:
-        """What is prepared for the true outcome."""
+    def get(self, outcome: Outcome) -> tuple[Speculation, int] | None:
+        """What is prepared for the true outcome, and how many of its nodes are still to be computed."""
         if outcome not in self._choice.outcomes:
             return None
         branch = self._choice.outcomes.index(outcome)
-        depth = min(self._lookahead, sum(width > branch for width in self._widths[: self._layers]))
+        computed = sum(width > branch for width in self._widths[: self._layers])
         first = self._at + outcome.node + 1
-        tokens = [self._recording.best(first + d) for d in range(depth)]
-        return Speculation.chain(tokens) if tokens else None
+        tokens = [self._recording.best(first + d) for d in range(min(self._lookahead, computed))]
+        return (Speculation.chain(tokens), len(tokens) + 1 - computed) if tokens else None
 
     def learn(self, outcome: Outcome) -> None:
         self._learn(self._ranked, self._speculated, outcome, self._after_hit)
@@ -120,10 +124,11 @@ class TreePreparation:
         self._grown = self._forest.grow(self._policy.budget, self._worth)
         self._next += [self._next[self._forest.nodes[node].parent] + 1 for node in self._grown]
 
-    def get(self, outcome: Outcome) -> Speculation | None:
+    def get(self, outcome: Outcome) -> tuple[Speculation, int] | None:
         if outcome not in self._outcomes:
             return None
-        return self._forest.speculation(self._outcomes.index(outcome), self._nodes)[0] or None
+        speculation, nodes = self._forest.speculation(self._outcomes.index(outcome), self._nodes)
+        return (speculation, nodes.count(-1)) if speculation else None
 
     def learn(self, outcome: Outcome) -> None:
         self._policy.learn_in_tree(self._ranked, self._speculation, outcome, self._after_hit)

@@ -8,6 +8,7 @@ from math import exp, log
 from statistics import fmean, median
 
 from saguaro.runtime.speculation.adaptive import AdaptivePolicy
+from saguaro.runtime.trace import Round, Trace
 from saguaro.tuner.costs import Costs
 from saguaro.tuner.recording import Recording
 from saguaro.tuner.runs import Measured, Runner
@@ -34,23 +35,32 @@ class Predictor:
         self._kind = "greedy" if runner.temperature == 0 else "sampled"
         self._taper = draft.session.device.type == "cpu"
 
-    def calibrate(self, batch: int, costs: Costs, tree_nodes: int) -> None:
-        """By what a real round of each kind takes, with the engine's own settings or near them."""
+    def calibrate(self, batch: int, costs: Costs, tree_nodes: int) -> Costs:
+        """By what a real round of each kind takes, with the engine's own settings or near them. The kinds take turns
+        with AR, and what they take is counted in its rounds."""
         chains = replace(self.base, tree_nodes=0)
-        samples = [replace(chains, mode=mode) for mode in ("ar", "sd", "ssd")]
+        ar, *others = (replace(chains, mode=mode) for mode in ("ar", "sd", "ssd"))
         if tree_nodes:
-            samples += [replace(chains, mode=mode, tree_nodes=tree_nodes) for mode in ("sd", "ssd")]
-        for settings in samples:
-            real, played = self._measure(settings, batch), self.simulate(settings, costs, batch)
-            seconds, simulated = median(real.round_seconds), played.seconds / played.rounds
+            others += [replace(chains, mode=mode, tree_nodes=tree_nodes) for mode in ("sd", "ssd")]
+        real, rounds = self._measure([ar, *others], batch)
+        verification = median(span.seconds for r in rounds[ar] for span in r.target if span.name == "verification")
+        costs = costs.scaled(verification / costs.verify(0, False))
+        ar_round = median(real[ar].round_seconds)
+        costs.overhead["ar"] = max(0.0, ar_round - verification)
+        for settings in others:
+            if settings.mode == "ssd":
+                costs.start[settings.kind] = _start(rounds[settings], settings.tree_nodes > 0)
+            ratios = zip(real[settings].round_seconds, real[ar].round_seconds, strict=True)
+            seconds = ar_round * median(own / of_ar for own, of_ar in ratios)
+            played = self.simulate(settings, costs, batch)
+            simulated = played.seconds / played.rounds
             costs.overhead[settings.kind] = max(0.0, seconds - simulated)
             costs.scale[settings.kind] = min(1.0, seconds / simulated)
         if self.runner.temperature > 0:
-            coupled, rejection = (
-                median(self._measure(replace(chains, verification=rule), batch).rates)
-                for rule in ("coupled", "rejection")
-            )
+            rules = [replace(chains, verification=rule) for rule in ("coupled", "rejection")]
+            coupled, rejection = (median(one.rates) for one in self._measure(rules, batch)[0].values())
             costs.scale["rejection"] = rejection / coupled
+        return costs
 
     def simulate(self, settings: Settings, costs: Costs, batch: int) -> Prediction:
         policy = AdaptivePolicy(settings.budget, settings.lookahead)
@@ -87,8 +97,33 @@ class Predictor:
         progress(total, total)
         return predicted
 
-    def _measure(self, settings: Settings, batch: int) -> Measured:
-        measured = Measured()
-        for _ in range(self.repeat):
-            self.runner.run(settings, batch, measured)
-        return measured
+    def _measure(
+        self, settings: list[Settings], batch: int
+    ) -> tuple[dict[Settings, Measured], dict[Settings, list[Round]]]:
+        """Real passes, in turn, and their rounds."""
+        measured = {one: Measured() for one in settings}
+        rounds: dict[Settings, list[Round]] = {one: [] for one in settings}
+        llm = self.runner.llm
+        try:
+            for _ in range(self.repeat):
+                for one, into in measured.items():
+                    llm.trace = Trace()
+                    self.runner.run(one, batch, into)
+                    rounds[one] += llm.trace.rounds
+        finally:
+            llm.trace = None
+        return measured, rounds
+
+
+def _start(rounds: list[Round], tree: bool) -> float:
+    """Seconds that a preparation takes besides its layers: up to the first forward pass, and where the layers' costs
+    are of forward passes alone, between them."""
+    spans = [span for r in rounds for span in r.draft]
+    forwards = [span for span in spans if span.name == "forward"]
+    lost = []
+    for preparation in (span for span in spans if span.name == "preparation"):
+        own = [f for f in forwards if preparation.start <= f.start < preparation.end]
+        if own:
+            between = 0.0 if tree else own[-1].end - own[0].start - sum(f.seconds for f in own)
+            lost.append(own[0].start - preparation.start + between)
+    return median(lost) if lost else 0.0

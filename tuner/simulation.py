@@ -51,8 +51,10 @@ class Simulation:
         self.result = Prediction()
         self._late = 0.0  # how long the draft is still busy with the last round when the next begins
         self._accepted, self._tested = 7.0, 10.0
+        self._batch = 1
 
     def run(self, recordings: Sequence[Recording], batch: int) -> Prediction:
+        self._batch = batch
         for first in range(0, len(recordings), batch):
             active = [Played(recording) for recording in recordings[first : first + batch]]
             self._late = 0.0
@@ -72,13 +74,13 @@ class Simulation:
         if settings.mode != "ar":
             seconds += self._fall_back(active)
         beside = settings.mode == "ssd"
-        verification = costs.verify(max(len(played.speculation) for played in active), beside)
+        verification = costs.verify(max(len(played.speculation) for played in active), beside, self._share(active))
         seconds += self._prepare(active, verification) if beside else verification
         if settings.mode != "ssd":
             for played in active:
                 if settings.mode == "sd" and settings.tree_nodes:
                     played.learn_tree(self.policy)
-                self._accept(played, EMPTY, False)
+                self._accept(played, None)
         result.seconds += seconds * costs.scale.get(settings.kind, 1.0) + costs.overhead.get(settings.kind, 0.0)
         result.rounds += 1
         result.verified += len(active)
@@ -89,6 +91,7 @@ class Simulation:
             played.after_hit = False
             if self.settings.fallback == "ngram":
                 played.speculation = Speculation.chain(played.ngrams.propose(self.settings.lookahead))
+                played.pending = len(played.speculation) + 1
             else:
                 played.speculation = played.draft(self.policy, self.settings)
         if not wanted or self.settings.fallback == "ngram":
@@ -96,19 +99,23 @@ class Simulation:
         late, self._late = self._late, 0.0
         tree = self.settings.tree_nodes > 0
         rows = max(1, self.settings.tree_nodes // self.settings.lookahead) if tree else 1
-        return late + self.settings.lookahead * self.costs.layer(rows, False, tree)
+        return late + self.settings.lookahead * self.costs.layer(rows, False, tree, self._share(active))
 
     def _prepare(self, active: list[Played], verification: float) -> float:
         """Play the preparation beside the verification; gives how long the two take."""
         settings, tree = self.settings, self.settings.tree_nodes > 0
         preparations = [prepare(played, self.policy, settings, self.taper) for played in active]
-        clock, waited, layer = self._late, verification, 0.0
+        share = self._share(active)
+        clock, waited, layer = self._late + self.costs.start.get(settings.kind, 0.0) * share, verification, 0.0
+        pending = max(played.pending for played in active)
+        if pending:
+            clock += self.costs.layer(pending, True, tree, share)
         enough = 1
         for layers in range(settings.lookahead + 1):
             rows = max(preparation.width() for preparation in preparations)
             if not rows or (clock >= verification and layers >= enough):
                 break
-            layer = self.costs.layer(rows, True, tree)
+            layer = self.costs.layer(rows, True, tree, share)
             clock += layer
             for preparation in preparations:
                 preparation.compute()
@@ -126,10 +133,14 @@ class Simulation:
             self._accepted, self._tested = self._accepted + accepted, self._tested + tested
             self.result.hits += prepared is not None
             self.result.misses += prepared is None
-            self._accept(played, prepared or EMPTY, prepared is not None)
+            self._accept(played, prepared)
         return waited
 
-    def _accept(self, played: Played, following: Speculation, hit: bool) -> None:
+    def _share(self, active: list[Played]) -> float:
+        return len(active) / self._batch
+
+    def _accept(self, played: Played, prepared: tuple[Speculation, int] | None) -> None:
         outcome = played.outcome()
         played.at += len(played.speculation.path(outcome.node)) + 1
-        played.speculation, played.after_hit = following, hit
+        played.speculation, played.pending = prepared or (EMPTY, 0)
+        played.after_hit = prepared is not None

@@ -157,7 +157,7 @@ class Tuner:
             stage = f"costs, batch {batch}"
             costs = meter.measure(lambda done, total: self.progress(stage, done, total))
             trees = sorted({s.tree_nodes for s in self.settings if s.tree_nodes and s.lookahead == self.base.lookahead})
-            predictor.calibrate(batch, costs, trees[len(trees) // 2] if trees else 0)
+            costs = predictor.calibrate(batch, costs, trees[len(trees) // 2] if trees else 0)
             self.report.note(costs.to_dict(), "costs", str(batch))
             noted = self.report.get("costs", str(batch))
         return Costs.from_dict(noted)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from saguaro import LLM
@@ -22,6 +24,15 @@ def test_between_and_beyond_what_was_measured() -> None:
     curve = {0: 1.0, 4: 2.0, 8: 4.0}
     assert [interpolate(curve, count) for count in (0, 2, 4, 6, 12)] == [1.0, 1.5, 2.0, 3.0, 6.0]
     assert Costs.from_dict(FLAT.to_dict()) == FLAT
+
+
+def test_part_of_a_batch_costs_what_as_many_rows_do() -> None:
+    costs = Costs({0: 1.0, 3: 4.0}, {0: 2.0, 3: 8.0}, {1: 1.0, 9: 9.0}, {1: 2.0}, {1: 3.0}, {1: 4.0})
+    assert [costs.verify(3, False, share) for share in (1.0, 0.5, 0.25)] == [4.0, 2.0, 1.0]
+    assert costs.layer(8, False, False, 0.5) == 4.0
+    doubled = costs.scaled(2.0)
+    assert doubled.verify(3, True) == 16.0
+    assert (doubled.overhead, doubled.scale) == (costs.overhead, costs.scale)
 
 
 def recordings(runner: Runner) -> list[Recording]:
@@ -68,6 +79,18 @@ def test_hits_and_tokens_of_ssd_are_close(
     assert played.tokens == simulated(settings, made, batch=4).tokens == real.metrics.output_tokens
     assert played.hit_rate == pytest.approx(real.metrics.hit_rate, abs=0.1)
     assert played.tokens_per_round == pytest.approx(real.metrics.tokens_per_round, rel=0.1)
+
+
+def test_what_a_preparation_has_to_do_first_delays_it(engines: Engines) -> None:
+    with LLM(engines.llm().directory) as llm:
+        made = recordings(Runner(llm, PROMPTS, max_tokens=24, temperature=0.0))
+    policy, settings = AdaptivePolicy(12, 5), Settings("ssd", 5, 12)
+    speeds = []
+    for start in (0.0, 0.5, 3.0):
+        late = replace(FLAT, start={"ssd": start}, layer_beside={1: 0.15})
+        speeds.append(Simulation(settings, late, policy=policy, taper=True).run(made, 1).tokens_per_second)
+    assert speeds == sorted(speeds, reverse=True)
+    assert speeds[0] > speeds[1] > speeds[2]
 
 
 def test_a_slow_draft_and_a_full_batch_take_their_time(engines: Engines) -> None:
