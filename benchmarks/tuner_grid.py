@@ -4,8 +4,8 @@
     saguaro tune engines/tune
     python benchmarks/tuner_grid.py engines/tune [--report FILE.json] [--repeat N] [--output FILE.json]
 
-Batch size 1. The settings take turns, pass by pass over some of the prompts that were tuned on; a setting's speed is the
-median over the passes of its speed over AR's in the same pass.
+Batch size 1. The settings take turns, pass by pass over some of the prompts that were tuned on; a setting's speed is
+the median over the passes of its speed over AR's in the same pass.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ def main() -> None:
     settings = [Settings(**{name: row[name] for name in Settings.__annotations__}) for row in rows]
     measured: list[Measured] = [Measured() for _ in settings]
     with LLM(options.engine) as llm:
-        prompts = [llm.tokenizer.encode(line.prompt) for line in read_prompts(own_prompts(llm.manifest))[: options.prompts]]
+        lines = read_prompts(own_prompts(llm.manifest))[: options.prompts]
+        prompts = [llm.tokenizer.encode(line.prompt) for line in lines]
         runner = Runner(llm, prompts, max_tokens=64, temperature=options.temperature)
         runner.statistics = report["statistics"]
         for again in range(options.repeat):

@@ -74,24 +74,28 @@ class ChainPreparation:
         self._choice: Choice = policy.choose(self._ranked, self._speculated, self._after_hit)
         widths = [width for width in self._choice.widths if width]
         self._widths = widths if taper or not widths else [widths[0]] * settings.lookahead
-        self._layers = 0
+        self._layers, self._in_time = 0, 0
 
     def width(self) -> int:
         """Rows of the next layer; 0: there is none."""
         return self._widths[self._layers] if self._layers < len(self._widths) else 0
 
-    def compute(self) -> None:
+    def compute(self, in_time: bool) -> None:
+        """The next layer; `in_time`: before the outcome, or while the target waits."""
         self._layers += 1
+        self._in_time += in_time
 
     def get(self, outcome: Outcome) -> tuple[Speculation, int] | None:
         """What is prepared for the true outcome, and how many of its nodes are still to be computed."""
         if outcome not in self._choice.outcomes:
             return None
         branch = self._choice.outcomes.index(outcome)
-        computed = sum(width > branch for width in self._widths[: self._layers])
+        computed, drafted = (
+            sum(width > branch for width in self._widths[:layers]) for layers in (self._layers, self._in_time)
+        )
         first = self._at + outcome.node + 1
-        tokens = [self._recording.best(first + d) for d in range(min(self._lookahead, computed))]
-        return (Speculation.chain(tokens), len(tokens) + 1 - computed) if tokens else None
+        tokens = [self._recording.best(first + d) for d in range(min(self._lookahead, drafted))]
+        return (Speculation.chain(tokens), max(0, len(tokens) + 1 - computed)) if tokens else None
 
     def learn(self, outcome: Outcome) -> None:
         self._learn(self._ranked, self._speculated, outcome, self._after_hit)
@@ -116,8 +120,8 @@ class TreePreparation:
     def width(self) -> int:
         return len(self._grown)
 
-    def compute(self) -> None:
-        if not self._grown:  # another sequence of the batch still has some
+    def compute(self, in_time: bool) -> None:
+        if not self._grown or not in_time:  # only another sequence of the batch has some; none is looked at again
             return
         ranked = [self._recording.ranked(self._next[node]) for node in self._grown]
         self._forest.note(*self._policy.probabilities(ranked, True))

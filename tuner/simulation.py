@@ -117,13 +117,13 @@ class Simulation:
                 break
             layer = self.costs.layer(rows, True, tree, share)
             clock += layer
-            for preparation in preparations:
-                preparation.compute()
             if layers == 0 or clock <= verification:
                 rate = self._accepted / self._tested
                 enough = depths_worth_waiting_for(rate, layer, verification, settings.lookahead)
             if layers + 1 <= enough:
                 waited = max(waited, clock)
+            for preparation in preparations:
+                preparation.compute(clock <= waited)
         self._late = max(0.0, clock - waited)
         for played, preparation in zip(active, preparations, strict=True):
             outcome = played.outcome()
