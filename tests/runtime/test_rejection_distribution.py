@@ -1,7 +1,11 @@
-"""Rejection verification end to end: tokens of whole runs follow the target's probabilities, by chi-square."""
+"""Rejection verification end to end: tokens of whole runs follow the target's probabilities, by chi-square.
+
+SAGUARO_SEEDS=200000 makes it a long one.
+"""
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterator
 from functools import partial
@@ -21,7 +25,7 @@ from tests.runtime.test_distribution import SIZE, p_value, probabilities
 from tests.support.checkpoints import make_checkpoint, noisy_copy
 
 PROMPT = [3, 17, 8, 3, 17]  # repeats itself, so that something can be looked up
-SEEDS, LEVEL = 1000, 1e-3
+SEEDS, LEVEL = int(os.environ.get("SAGUARO_SEEDS", "1000")), 1e-3
 FILTERS = {"plain": {"temperature": 1.0}, "all": {"temperature": 1.3, "top_k": 12, "top_p": 0.9, "min_p": 0.02}}
 
 
