@@ -1,6 +1,12 @@
 from __future__ import annotations
 
+import signal
+
 import pytest
+
+# A shell starts what it puts in the background with Ctrl-C ignored, and so the programs that the tests start and
+# interrupt would ignore it too.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 OWN_WAY = {"sd": "sequential", "ssd": "concurrent"}
 
