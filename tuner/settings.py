@@ -53,13 +53,12 @@ def grid(manifest: Manifest, base: Settings) -> Iterator[Settings]:
     yield Settings("ar", base.lookahead, base.budget)
     for lookahead in sorted({*LOOKAHEADS, base.lookahead}):
         for nodes in TREES:
-            sd = Settings("sd", lookahead, base.budget, nodes)
-            if fits(manifest, {**sd.changes(), "budget": 1}):
-                yield sd
-            for budget in sorted({*BUDGETS, base.budget}):
-                ssd = Settings("ssd", lookahead, budget, nodes)
-                if fits(manifest, ssd.changes()):
-                    yield ssd
+            choices = [Settings("ssd", lookahead, budget, nodes) for budget in sorted({*BUDGETS, base.budget})]
+            room = [ssd for ssd in choices if fits(manifest, ssd.changes())]
+            if room:  # in sd nothing is prepared, but what is written has to fit
+                budget = next((ssd.budget for ssd in room if ssd.budget == base.budget), room[-1].budget)
+                yield Settings("sd", lookahead, budget, nodes)
+            yield from room
 
 
 def fits(manifest: Manifest, changes: dict[str, Any]) -> bool:

@@ -7,12 +7,13 @@ from dataclasses import replace
 import pytest
 
 from saguaro import LLM
+from saguaro.engine.directory import open_engine_directory
 from saguaro.runtime.speculation.adaptive import AdaptivePolicy
 from saguaro.runtime.speculative_rounds import ConcurrentLoop
 from saguaro.tuner.costs import Costs, interpolate
 from saguaro.tuner.recording import Recording, record
 from saguaro.tuner.runs import Measured, Runner
-from saguaro.tuner.settings import Settings
+from saguaro.tuner.settings import Settings, fits, grid
 from saguaro.tuner.simulation import Prediction, Simulation
 from tests.runtime.engines import Engines, random_prompts
 
@@ -33,6 +34,15 @@ def test_part_of_a_batch_costs_what_as_many_rows_do() -> None:
     doubled = costs.scaled(2.0)
     assert doubled.verify(3, True) == 16.0
     assert (doubled.overhead, doubled.scale) == (costs.overhead, costs.scale)
+
+
+def test_the_engine_has_room_for_all_of_the_grid(engines: Engines) -> None:
+    manifest = open_engine_directory(engines.llm(budget=9, tree_nodes=12).directory)
+    settings = list(grid(manifest, Settings("ssd", 5, 9)))
+    assert {one.mode for one in settings} == {"ar", "sd", "ssd"}
+    assert all(fits(manifest, one.changes()) for one in settings)
+    assert len(settings) == len(set(settings))
+    assert any(one.mode == "sd" and one.budget != 9 for one in settings)  # where 9 do not fit
 
 
 def recordings(runner: Runner) -> list[Recording]:
