@@ -45,13 +45,13 @@ class Costs:
         return interpolate(self.layer_beside if beside else self.layer_alone, rows * share)
 
     def scaled(self, factor: float) -> Costs:
-        """The curves times the factor."""
-        curves = {
-            name: {count: factor * cost for count, cost in curve.items()}
-            for name, curve in vars(self).items()
-            if name not in ("overhead", "scale")
+        """All that is seconds, times the factor."""
+        seconds = {
+            name: {key: factor * cost for key, cost in costs.items()}
+            for name, costs in vars(self).items()
+            if name != "scale"
         }
-        return replace(self, **curves)
+        return replace(self, **seconds)
 
     def to_dict(self) -> dict[str, Any]:
         return {name: {str(key): value for key, value in curve.items()} for name, curve in vars(self).items()}

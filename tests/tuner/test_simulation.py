@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from saguaro import LLM
@@ -11,6 +12,7 @@ from saguaro.engine.directory import open_engine_directory
 from saguaro.runtime.speculation.adaptive import AdaptivePolicy
 from saguaro.runtime.speculative_rounds import ConcurrentLoop
 from saguaro.tuner.costs import Costs, interpolate
+from saguaro.tuner.play import Played, prepare
 from saguaro.tuner.recording import Recording, record
 from saguaro.tuner.runs import Measured, Runner
 from saguaro.tuner.settings import Settings, fits, grid
@@ -31,9 +33,42 @@ def test_part_of_a_batch_costs_what_as_many_rows_do() -> None:
     costs = Costs({0: 1.0, 3: 4.0}, {0: 2.0, 3: 8.0}, {1: 1.0, 9: 9.0}, {1: 2.0}, {1: 3.0}, {1: 4.0})
     assert [costs.verify(3, False, share) for share in (1.0, 0.5, 0.25)] == [4.0, 2.0, 1.0]
     assert costs.layer(8, False, False, 0.5) == 4.0
-    doubled = costs.scaled(2.0)
-    assert doubled.verify(3, True) == 16.0
-    assert (doubled.overhead, doubled.scale) == (costs.overhead, costs.scale)
+    doubled = replace(costs, start={"ssd": 1.0}, overhead={"ar": 3.0}, scale={"sd": 0.5}).scaled(2.0)
+    assert (doubled.verify(3, True), doubled.layer(1, True, True)) == (16.0, 8.0)
+    assert (doubled.start, doubled.overhead, doubled.scale) == ({"ssd": 2.0}, {"ar": 6.0}, {"sd": 0.5})
+
+
+@pytest.mark.parametrize(
+    ("in_time", "late", "drafted", "pending"), [(3, 0, 3, 1), (3, 1, 3, 0), (6, 0, 5, 0), (5, 0, 5, 1)]
+)
+def test_only_what_was_there_in_time_is_handed_over(in_time: int, late: int, drafted: int, pending: int) -> None:
+    """A layer that ends too late is not; but its KV rows are there, and need no catching up."""
+    settings, policy = Settings("ssd", 5, 12), AdaptivePolicy(12, 5)
+    played = Played(always_right(20))
+    played.speculation = played.draft(policy, settings)
+    assert (len(played.speculation), played.pending) == (5, 1)
+    preparation = prepare(played, policy, settings, taper=True)
+    for layer in range(in_time + late):
+        assert preparation.width()
+        preparation.compute(layer < in_time)
+    prepared = preparation.get(played.outcome())
+    assert prepared is not None
+    assert (len(prepared[0]), prepared[1]) == (drafted, pending)
+
+
+def test_catching_up_takes_a_layer_and_what_is_late_is_not_verified() -> None:
+    """The first round brings 6 tokens. Beside its verification one layer catches up with the fallback's last token,
+    three draft, and a fourth would end at 1.2: so the second round brings 4, and the eleventh token needs a third."""
+    layer = {1: 0.24}
+    costs = Costs({0: 1.0}, {0: 1.0}, layer, layer, layer, layer)
+    policy, settings = AdaptivePolicy(12, 5), Settings("ssd", 5, 12)
+    assert Simulation(settings, costs, policy=policy, taper=True).run([always_right(11)], 1).rounds == 3
+
+
+def always_right(length: int) -> Recording:
+    """A text whose every token is the draft's own choice, by far."""
+    tokens, scores = np.tile(np.arange(8), (length, 1)), np.tile(-3 * np.arange(8.0), (length, 1))
+    return Recording([1, 2], [0] * length, tokens, scores)
 
 
 def test_the_engine_has_room_for_all_of_the_grid(engines: Engines) -> None:
@@ -94,12 +129,11 @@ def test_hits_and_tokens_of_ssd_are_close(
 def test_what_a_preparation_has_to_do_first_delays_it(engines: Engines) -> None:
     with LLM(engines.llm().directory) as llm:
         made = recordings(Runner(llm, PROMPTS, max_tokens=24, temperature=0.0))
-    policy, settings = AdaptivePolicy(12, 5), Settings("ssd", 5, 12)
     speeds = []
     for start in (0.0, 0.5, 3.0):
-        late = replace(FLAT, start={"ssd": start}, layer_beside={1: 0.15})
-        speeds.append(Simulation(settings, late, policy=policy, taper=True).run(made, 1).tokens_per_second)
-    assert speeds == sorted(speeds, reverse=True)
+        late, policy = replace(FLAT, start={"ssd": start}, layer_beside={1: 0.15}), AdaptivePolicy(12, 5)
+        simulation = Simulation(Settings("ssd", 5, 12), late, policy=policy, taper=True)
+        speeds.append(simulation.run(made, 1).tokens_per_second)
     assert speeds[0] > speeds[1] > speeds[2]
 
 
