@@ -111,10 +111,20 @@ class SpeculativeLoop(RoundLoop):
     def _admit(self, sequence: Sequence) -> None:
         sequence.slot = len(self.active)
         off = self.auto is not None and self.auto.way is Way.OFF
-        enter = self.drafter.postpone if off else self.drafter.prefill
-        job: Job[None] = self.draft.submit(self.draft_lane.call, "prefill", enter, sequence)
+        job = self.draft.submit(self.draft_lane.call, "prefill", self._enter, [*self.active, sequence], off)
         super()._admit(sequence)
         job.result()
+
+    def _enter(self, sequences: list[Sequence], idle: bool) -> None:
+        """Of the batch the last one enters. The target takes longer for its prompt, so that the first speculation
+        costs no wait."""
+        sequence = sequences[-1]
+        if idle:
+            self.drafter.postpone(sequence)
+            return
+        self.drafter.prefill(sequence)
+        if sequence.ngrams is None or self.auto is not None:
+            sequence.speculation = self.drafter.draft(sequences, {sequence})[sequence]
 
     def _retire(self, sequence: Sequence) -> None:
         self._unsettled = [entry for entry in self._unsettled if entry[0] is not sequence]

@@ -58,6 +58,9 @@ class Simulation:
         for first in range(0, len(recordings), batch):
             active = [Played(recording) for recording in recordings[first : first + batch]]
             self._late = 0.0
+            if self.settings.mode != "ar" and self.settings.fallback != "ngram":
+                for played in active:  # while the target computes the prompt
+                    played.speculation = played.draft(self.policy, self.settings)
             while active:
                 before = [played.at for played in active]
                 self._round(active)

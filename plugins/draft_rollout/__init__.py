@@ -7,23 +7,9 @@ which is also what it is tested against.
 from __future__ import annotations
 
 import ctypes
+from array import array
 
-_POINTERS = ("run", "container", "cache")
-_SIZES = ("caches", "count", "depths", "width", "rows", "candidates", "vocabulary")
-_ARRAYS = (
-    "widths", "tokens", "positions", "visible", "prefix", "write", "noise", "noise_position", "noise_width", "scale",
-    "best_tokens", "best_scores", "control", "times",
-)  # fmt: skip
-
-
-class RolloutArguments(ctypes.Structure):
-    """`struct Rollout` of kernel.cpp, which says what each field is."""
-
-    _fields_ = [
-        *((name, ctypes.c_void_p) for name in _POINTERS),
-        *((name, ctypes.c_int64) for name in _SIZES),
-        *((name, ctypes.c_void_p) for name in _ARRAYS),
-    ]
+_FIELDS = 24  # of `struct Rollout`, eight bytes each
 
 
 class RolloutKernel:
@@ -33,7 +19,13 @@ class RolloutKernel:
         self._call = library.saguaro_draft_rollout
         self._call.argtypes = [ctypes.c_void_p]
 
-    def __call__(self, arguments: RolloutArguments) -> None:
-        """Raises RuntimeError when the model reports an error (torch prints what it was)."""
-        if self._call(ctypes.byref(arguments)):
+    def __call__(self, *fields: int) -> None:
+        """Runs a rollout given by the fields of kernel.cpp's `struct Rollout`, in their order: numbers and addresses.
+
+        Raises RuntimeError when the model reports an error (torch prints what it was).
+        """
+        if len(fields) != _FIELDS:
+            raise TypeError(f"a rollout has {_FIELDS} fields, not {len(fields)}")
+        arguments = array("q", fields)
+        if self._call(arguments.buffer_info()[0]):
             raise RuntimeError("the compiled draft failed on this step")

@@ -18,7 +18,7 @@ namespace {
 using Run = int32_t (*)(void* container, AtenTensorHandle* inputs, size_t input_count, AtenTensorHandle* outputs,
                         size_t output_count, void* stream, void* proxy);
 
-// As in library.py.
+// Eight bytes each, in the order in which __init__.py passes them.
 struct Rollout {
   Run run;
   void* container;

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import ctypes
+from array import array
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from saguaro.models.config import ModelConfig
-from saguaro.plugins.draft_rollout import RolloutArguments, RolloutKernel
+from saguaro.plugins.draft_rollout import RolloutKernel
 from saguaro.runtime.sessions.compiled_library import CompiledLibrary, Handles, tensor_handles
 from saguaro.runtime.sessions.rollout import Rollout
 from saguaro.runtime.sessions.torch_session import TorchSession
@@ -25,7 +25,7 @@ class CompiledSession(TorchSession):
             self._model, config, dtype=dtype, max_batch_size=max_batch_size, rows=rows, device=torch.device("cpu")
         )
         self._kernel = RolloutKernel(self._model.kernels)
-        self._run = ctypes.cast(self._model.run_function, ctypes.c_void_p)
+        self._run = ctypes.cast(self._model.run_function, ctypes.c_void_p).value or 0
         self._handles: dict[tuple[int, int], Handles] = {}
 
     def roll_out(self, rollout: Rollout) -> None:
@@ -35,24 +35,23 @@ class CompiledSession(TorchSession):
             (one.rows.data_ptr(), one.first, one.rows.stride(0)) if one else (0, 0, 0) for one in rollout.noise
         ]
         pointers, firsts, strides = zip(*noise, strict=True)
-        # In one piece, since making arrays is most of what is done here.
-        numbers = np.array([*rollout.widths, *step.prefix, *step.write_index, *pointers, *firsts, *strides])
-        scales = np.array([one.scale if one else 1.0 for one in rollout.noise], dtype=np.float32)
+        # Plain arrays: after a forward pass the caches are cold, and what numpy does around an array takes longer then.
+        lists = array("q", [*rollout.widths, *step.prefix, *step.write_index, *pointers, *firsts, *strides])
+        scales = array("f", [one.scale if one else 1.0 for one in rollout.noise])
         tokens, positions, visible = step.tokens.contiguous(), step.positions.contiguous(), step.visible.contiguous()
-        start = numbers.ctypes.data
-        after = start + numbers.itemsize * len(rollout.widths)
-        lists = [after + numbers.itemsize * count * i for i in range(5)]
         handles = self._cache_handles(step.first_slot, count)
-        arguments = RolloutArguments(
-            self._run, self._model.container, ctypes.addressof(handles), len(handles),
-            count, len(rollout.widths), width, step.visible.shape[2], rollout.candidates, rollout.vocab_size,
-            start, tokens.data_ptr(), positions.data_ptr(), visible.data_ptr(), *lists, scales.ctypes.data,
-            rollout.tokens.ctypes.data, rollout.scores.ctypes.data, rollout.progress.values.ctypes.data,
-            rollout.times.ctypes.data,
-        )  # fmt: skip
+        widths, found, cells = lists.buffer_info()[0], rollout.memory.buffer_info()[0], rollout.tokens.size
+        prefix = widths + 8 * len(rollout.widths)
         if rollout.meanwhile:
             rollout.meanwhile()
-        self._kernel(arguments)
+        self._kernel(
+            self._run, self._model.container.value or 0, ctypes.addressof(handles), len(handles),
+            count, len(rollout.widths), width, step.visible.shape[2], rollout.candidates, rollout.vocab_size,
+            widths, tokens.data_ptr(), positions.data_ptr(), visible.data_ptr(),
+            *range(prefix, prefix + 40 * count, 8 * count), scales.buffer_info()[0],
+            found, found + 8 * cells, rollout.progress.values.buffer_info()[0],
+            found + 8 * (len(rollout.memory) - 2 * len(rollout.widths)),
+        )  # fmt: skip
 
     def _cache_handles(self, first: int, count: int) -> Handles:
         if (first, count) not in self._handles:
