@@ -23,6 +23,7 @@ class Processed(Protocol):
     def __init__(self, processed: int) -> None: ...
 
 
+POSTPONED = 8  # lessons
 S = TypeVar("S", bound=Processed)
 P = TypeVar("P", bound=OutcomePolicy)
 
@@ -94,10 +95,13 @@ class DraftSide(ABC, Generic[S, P]):
                 prefill(self.session, missing, state.processed, slot, self.chunk)
                 state.processed = length - 1
 
-    def learn(self) -> None:
-        for lesson in self.unlearned:
-            lesson()
-        self.unlearned.clear()
+    def learn(self, progress: Progress | None = None) -> None:
+        """After a preparation that was stopped the next round is under way, so lessons wait until there are several."""
+        stopped = progress is not None and progress.wanted <= self.lookahead
+        if not stopped or len(self.unlearned) >= POSTPONED:
+            for lesson in self.unlearned:
+                lesson()
+            self.unlearned.clear()
 
     def known(self, tokens: list[int]) -> list[int]:
         """A padding token of the target's vocabulary that the draft has no row for stands as token 0."""

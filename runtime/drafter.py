@@ -110,7 +110,7 @@ class Drafter(DraftSide[DraftState, OutcomePolicy]):
             state.branches = Branches(rollout, b, self.lookahead)
             preparation.caches[sequence].open(choice.outcomes, state.branches.speculation)
         roll_out(self.session, rollout)
-        self.learn()  # the target is still at work: the time is free
+        self.learn(preparation.progress)
 
     def _branch_step(self, bonus_rows: list[int], choices: list[Choice], width: int) -> Step:
         """The first token of every branch: after `node` tokens of the chain, the bonus token of its outcome."""

@@ -17,6 +17,8 @@ from saguaro.runtime.trace import Round, Trace, foreseen
 from saguaro.runtime.verifier import Verifier
 from saguaro.runtime.worker import Worker
 
+ACCOUNTED = 64  # rounds whose times are summed up together
+
 
 class RoundLoop:
     """Owns the batch: which sequence lies in which slot, and what happens in a round."""
@@ -58,6 +60,7 @@ class RoundLoop:
     def _rounds(self, once: bool) -> list[list[int]]:
         """On the target's thread, so that nothing has to be handed over before a verification starts."""
         given: list[list[int]] = [[] for _ in self.active]
+        noted = []
         while True:
             before = (0, 0) if self.trace is None else foreseen(self.active)
             start, new = perf_counter(), self._next_round()
@@ -65,16 +68,26 @@ class RoundLoop:
             for tokens, more in zip(given, new, strict=True):
                 tokens += more
             target, draft = self.target_lane.take(), self.draft_lane.take()
+            noted.append((start, now, target, draft))
             if self.trace is not None:
                 counts = *foreseen(self.active, before), sum(map(len, new))
                 self.trace.rounds.append(Round(self.mode, start, now, target.spans, draft.spans, *counts))
-            times = self.metrics.add_round(start, now, target, draft)
-            for sequence in self.active:
-                sequence.metrics.times.add(times)
-                sequence.metrics.seconds = now - self._begin
-                sequence.metrics.time_to_first_token = sequence.metrics.time_to_first_token or now - self._begin
-            if once or self._leaving or any(sequence.finish_reason for sequence in self.active):
+            ended = once or self._leaving or any(sequence.finish_reason for sequence in self.active)
+            if ended or len(noted) == ACCOUNTED:
+                self._account(noted)
+                noted.clear()
+            if ended:
                 return given
+
+    def _account(self, noted: list[tuple[float, float, Lane, Lane]]) -> None:
+        """Of several rounds at once: after each it would take several times as long, the caches being full of weights."""
+        times = [self.metrics.add_round(*one) for one in noted]
+        (_, first, *_), (_, last, *_) = noted[0], noted[-1]
+        for sequence in self.active:
+            for one in times:
+                sequence.metrics.times.add(one)
+            sequence.metrics.seconds = last - self._begin
+            sequence.metrics.time_to_first_token = sequence.metrics.time_to_first_token or first - self._begin
 
     def _next_round(self) -> list[list[int]]:
         return self._round()

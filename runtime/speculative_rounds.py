@@ -174,7 +174,7 @@ class ConcurrentLoop(SpeculativeLoop):
         progress, rollout = preparation.progress, preparation.rollout
         wanted = 1 if rollout else 0  # while it has not begun, drafting for the one outcome that came is as quick
         if rollout and progress.drafted:
-            rate, verification = self.accepted / self.tested, self.target_lane.named("verification")[-1].seconds
+            rate, verification = self.accepted / self.tested, self.target_lane.spans[-1].seconds
             wanted = depths_worth_waiting_for(rate, rollout.step_seconds, verification, self.drafter.lookahead)
         there = progress.drafted >= wanted
         progress.stop_after(progress.drafted if there else wanted)

@@ -69,7 +69,7 @@ class TimedRollingSession(TimedSession):
 
     def roll_out(self, rollout: Rollout) -> None:
         self._session.roll_out(rollout)
-        self._lane.spans += [Span("forward", *times) for times in rollout.times[: rollout.progress.drafted].tolist()]
+        self._lane.spans += [Span("forward", *rollout.times(depth)) for depth in range(rollout.progress.drafted)]
 
 
 def timed(session: Session, lane: Lane) -> Session:

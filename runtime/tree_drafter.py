@@ -137,7 +137,7 @@ class TreeDrafter(DraftSide[TreeState, AdaptivePolicy]):
                 grove.forest.grow(self.policy(sequence).budget, self.policy(sequence).worth if self.taper else 0.0)
                 for sequence, grove in zip(sequences, groves, strict=True)
             ]
-        self.learn()  # the target is still at work: the time is free
+        self.learn(progress)
 
     def _below_the_bonus_token(self, sequence: Sequence, state: TreeState) -> Grove:
         """A tree whose root is computed already."""

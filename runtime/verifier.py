@@ -12,7 +12,7 @@ import torch
 from saguaro.plugins import tree_accept
 from saguaro.plugins.tree_accept.reference import walk
 from saguaro.runtime.sequence import Sequence
-from saguaro.runtime.sessions.device_copy import on_device
+from saguaro.runtime.sessions.device_copy import Staged, on_device
 from saguaro.runtime.sessions.rollout import RollingSession, Rollout, rolls_out
 from saguaro.runtime.sessions.session import Session, Step
 from saguaro.runtime.speculation.tree import Outcome, Speculation
@@ -50,8 +50,8 @@ class Verifier:
         # what it does in a loop.
         ids = [[s.tokens[-1], *s.speculation.tokens, *[0] * (size - 1 - len(s.speculation))] for s in sequences]
         positions = [[first + d for d in depths] for first, depths in zip(prefix, trees.depths, strict=True)]
-        both = on_device([ids, positions], self.session.device)
-        step = Step(both[0], both[1], prefix, trees.visible, prefix)
+        trees.staged.fill([ids, positions])
+        step = Step(trees.tokens, trees.positions, prefix, trees.visible, prefix)
         walks = self._walk(sequences, step, trees, meanwhile)
         for b, (path, _) in enumerate(walks):
             if path:  # a chain's rows lie in place already; a tree's accepted path is brought together
@@ -122,6 +122,9 @@ def is_plain(sequence: Sequence) -> bool:
 class Trees(NamedTuple):
     """The trees of a batch, the root first and padded to N nodes."""
 
+    staged: Staged  # of the two that follow, which each round fills
+    tokens: torch.Tensor  # [n, N] int64
+    positions: torch.Tensor  # [n, N] int64
     depths: list[list[int]]  # [n][N]
     parents: torch.Tensor  # [n, N] int64
     real: torch.Tensor  # [n, N] bool: not padding
@@ -139,7 +142,9 @@ def _trees(layouts: tuple[tuple[int, ...], ...], size: int, device: torch.device
         nodes = len(layout) + 1
         real[b, :nodes] = True
         visible[b, :nodes, :nodes] = tree.ancestors()
-    return Trees(depths, *(on_device(array, device) for array in (parents, real, visible)))
+    staged = Staged((2, len(layouts), size), device)
+    fixed = (on_device(array, device) for array in (parents, real, visible))
+    return Trees(staged, *staged.tensor.unbind(), depths, *fixed)
 
 
 def logprobs_of(logits: torch.Tensor, nodes: list[int], sequence: Sequence, bonus: int) -> list[dict[int, float]]:

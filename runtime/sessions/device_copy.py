@@ -15,6 +15,21 @@ def on_device(values: np.ndarray | Sequence[Any], device: torch.device) -> torch
     return host.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else host
 
 
+class Staged:
+    """A tensor that is filled from the host again and again, each time when the device is done with what was there."""
+
+    def __init__(self, shape: tuple[int, ...], device: torch.device):
+        """`tensor`: of that shape, int64, on the device; on a CPU the host's own memory."""
+        self._pinned = torch.zeros(shape, dtype=torch.int64, pin_memory=device.type == "cuda")
+        self._values = self._pinned.numpy()
+        self.tensor = self._pinned.to(device)
+
+    def fill(self, values: Sequence[Any]) -> None:
+        self._values[:] = values
+        if self.tensor is not self._pinned:
+            self.tensor.copy_(self._pinned, non_blocking=True)
+
+
 class OnHost:
     """Tensors on their way to the host."""
 

@@ -82,18 +82,28 @@ class Rollout:
         self.meanwhile = meanwhile
         shape = (len(widths), count, width, candidates)
         cells, self.candidates = len(widths) * count * width * candidates, candidates
-        self.memory = array("q", bytes(12 * cells + 4 * (cells % 2) + 16 * len(widths)))  # in one piece, for native code
+        self._timed = cells + (cells + 1) // 2  # where in the memory the times lie
+        self.memory = array("d", bytes(8 * (self._timed + 2 * len(widths))))  # in one piece, for native code
         self.tokens = np.frombuffer(self.memory, np.int64, cells).reshape(shape)  # best first
         self.scores = np.frombuffer(self.memory, np.float32, cells, 8 * cells).reshape(shape)
-        # of each depth's forward pass: begin and end, as `perf_counter`'s
-        self.times = np.frombuffer(self.memory)[-2 * len(widths) :].reshape(-1, 2)
         self.progress = progress or Progress(len(widths))
 
     @property
     def step_seconds(self) -> float:
         """Of the last depth that is done; 0.0 before."""
-        last = self.progress.drafted - 1
-        return float(self.times[last, 1] - self.times[last, 0]) if last >= 0 else 0.0
+        if not self.progress.drafted:
+            return 0.0
+        start, end = self.times(self.progress.drafted - 1)
+        return end - start
+
+    def times(self, depth: int) -> tuple[float, float]:
+        """When the depth's forward pass began and ended, as `perf_counter` has it."""
+        at = self._timed + 2 * depth
+        return self.memory[at], self.memory[at + 1]
+
+    def note_times(self, depth: int, start: float, end: float) -> None:
+        at = self._timed + 2 * depth
+        self.memory[at], self.memory[at + 1] = start, end
 
 
 class RollingSession(Session, Protocol):
@@ -153,7 +163,7 @@ def _best(logits: torch.Tensor, step: Step, rollout: Rollout) -> tuple[torch.Ten
 def _note(rollout: Rollout, depth: int, start: float, found: OnHost) -> None:
     width = rollout.widths[depth]
     rollout.tokens[depth, :, :width], rollout.scores[depth, :, :width] = found.get()
-    rollout.times[depth] = start, perf_counter()
+    rollout.note_times(depth, start, perf_counter())
     rollout.progress.drafted = depth + 1
 
 
