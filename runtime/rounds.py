@@ -80,7 +80,7 @@ class RoundLoop:
                 return given
 
     def _account(self, noted: list[tuple[float, float, Lane, Lane]]) -> None:
-        """Of several rounds at once: after each it would take several times as long, the caches being full of weights."""
+        """Of several rounds at once: after each, with the caches full of weights, it would take far longer."""
         times = [self.metrics.add_round(*one) for one in noted]
         (_, first, *_), (_, last, *_) = noted[0], noted[-1]
         for sequence in self.active:

@@ -143,8 +143,9 @@ def _trees(layouts: tuple[tuple[int, ...], ...], size: int, device: torch.device
         real[b, :nodes] = True
         visible[b, :nodes, :nodes] = tree.ancestors()
     staged = Staged((2, len(layouts), size), device)
-    fixed = (on_device(array, device) for array in (parents, real, visible))
-    return Trees(staged, *staged.tensor.unbind(), depths, *fixed)
+    tokens, positions = staged.tensor.unbind()
+    fixed = [on_device(array, device) for array in (parents, real, visible)]
+    return Trees(staged, tokens, positions, depths, *fixed)
 
 
 def logprobs_of(logits: torch.Tensor, nodes: list[int], sequence: Sequence, bonus: int) -> list[dict[int, float]]:
