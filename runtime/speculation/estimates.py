@@ -7,7 +7,7 @@ from collections import deque
 from enum import StrEnum
 from statistics import median
 
-MEMORY = 64.0  # how many of the latest observations a mean is about
+MEMORY = 512.0  # how many of the latest observations a mean is about. A round brings its mean give or take half of it
 LATEST = 16  # times that are kept of each batch size
 KEPT = 2  # times that count beside those of a new trial
 HICCUP = 1.5  # times the median: no round counts for longer

@@ -15,6 +15,7 @@ TIMED = 4  # rounds of a trial that are to be timed
 LONGEST = 8  # rounds of a trial: not all can be timed
 PAUSE = 64  # rounds after a trial before the same way is tried again because it looks better
 GROWING = 3  # trials at growing distances, before what they cost decides about the distance
+CLEAR = 0.75  # of the usual way's speed: what a trial finds to be slower than that is slower
 SHARE = 0.004  # of the time that the trials of one way may cost from then on
 
 
@@ -105,9 +106,10 @@ class Ways:
         self._trial = None
 
     def _distance(self, way: Way, known: Size, size: int) -> int:
-        """To the next trial. The first ones follow soon, since one trial may be far off."""
-        count = known.trials.get(way, 0)
-        soon = _first(size) * 2 ** min(count, GROWING)
+        """To the next trial. The first ones follow soon, since one trial may be off, but not by that much."""
+        count, speeds = known.trials.get(way, 0), self._speeds(size)
+        clear = count and way in speeds and known.way in speeds and speeds[way] < CLEAR * speeds[known.way]
+        soon = _first(size) * 2 ** (GROWING if clear else min(count, GROWING))
         return soon if count < GROWING else max(soon, int(self._cost(way, known.way, size) / SHARE))
 
     def _cost(self, tried: Way, usual: Way, size: int) -> float:
