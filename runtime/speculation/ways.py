@@ -31,13 +31,20 @@ class Trial:
 
 @dataclass
 class Size:
-    """What is known of one batch size. Rounds count those of this size."""
+    """What is known of one batch size."""
 
     way: Way
-    due: dict[Way, int]  # when each way is to be tried
+    rounds: int = 0
+    tried: dict[Way, int] = field(default_factory=dict)  # when each way was, the last time
+
+
+@dataclass
+class Schedule:
+    """When each way is to be tried; sizes that differ by less than a factor of two share one, as trials cost."""
+
+    due: dict[Way, int]
     rounds: int = 0
     trials: dict[Way, int] = field(default_factory=dict)
-    tried: dict[Way, int] = field(default_factory=dict)  # when that was, the last time
 
 
 class Ways:
@@ -51,6 +58,7 @@ class Ways:
         """`ways`: the one to begin with comes last."""
         self.ways, self.estimates = tuple(ways), estimates
         self.sizes: dict[int, Size] = {}
+        self._schedules: dict[int, Schedule] = {}
         self._trial: Trial | None = None
 
     @property
@@ -62,6 +70,7 @@ class Ways:
         """The way of the next round of a batch of `size` sequences."""
         known = self.sizes.get(size) or self._enter(size)
         known.rounds += 1
+        self._schedule(size).rounds += 1
         if self._trial:
             if self._goes_on(self._trial, size):
                 return self._trial.way
@@ -77,15 +86,21 @@ class Ways:
         """A size that was not seen: what other sizes taught holds until this one is known."""
         speeds = self._speeds(size)
         best = max(speeds, key=speeds.__getitem__) if len(speeds) == len(self.ways) else self.ways[-1]
-        self.sizes[size] = Size(best, {way: _first(size) * (i + 1) for i, way in enumerate(self.ways)})
+        self.sizes[size] = Size(best)
         return self.sizes[size]
+
+    def _schedule(self, size: int) -> Schedule:
+        group = size.bit_length()
+        if group not in self._schedules:
+            self._schedules[group] = Schedule({way: _first(size) * (i + 1) for i, way in enumerate(self.ways)})
+        return self._schedules[group]
 
     def _wanted(self, known: Size, size: int) -> Way | None:
         """Another way whose trial is due, or that looks better."""
-        speeds = self._speeds(size)
+        speeds, schedule = self._speeds(size), self._schedule(size)
         for way in self.ways:
             rested = known.rounds - known.tried.get(way, -PAUSE) >= PAUSE
-            due = known.rounds >= known.due[way] or (rested and _better(speeds, way, known.way))
+            due = schedule.rounds >= schedule.due[way] or (rested and _better(speeds, way, known.way))
             if due and way != known.way:
                 return way
         return None
@@ -95,19 +110,19 @@ class Ways:
         return size == trial.size and trial.left > 0 and self.estimates.rounds[trial.way].added < trial.enough
 
     def _end(self, trial: Trial) -> None:
-        known, speeds = self.sizes[trial.size], self._speeds(trial.size)
-        known.trials[trial.way] = known.trials.get(trial.way, 0) + 1
+        known, schedule, speeds = self.sizes[trial.size], self._schedule(trial.size), self._speeds(trial.size)
+        schedule.trials[trial.way] = schedule.trials.get(trial.way, 0) + 1
         known.tried[trial.way] = known.rounds
         before = known.way
         if _better(speeds, trial.way, before):
             known.way = trial.way
         for way in {trial.way, before}:
-            known.due[way] = known.rounds + self._distance(way, known, trial.size)
+            schedule.due[way] = schedule.rounds + self._distance(way, known, trial.size)
         self._trial = None
 
     def _distance(self, way: Way, known: Size, size: int) -> int:
         """To the next trial. The first ones follow soon, since one trial may be off, but not by that much."""
-        count, speeds = known.trials.get(way, 0), self._speeds(size)
+        count, speeds = self._schedule(size).trials.get(way, 0), self._speeds(size)
         clear = count and way in speeds and known.way in speeds and speeds[way] < CLEAR * speeds[known.way]
         soon = _first(size) * 2 ** (GROWING if clear else min(count, GROWING))
         return soon if count < GROWING else max(soon, int(self._cost(way, known.way, size) / SHARE))
