@@ -62,10 +62,6 @@ class DraftSide(ABC, Generic[S, P]):
         prefill(self.session, self.known(sequence.tokens[:-1]), 0, sequence.slot, self.chunk)
         self.states[sequence] = self.state(len(sequence.tokens) - 1)
 
-    def postpone(self, sequence: Sequence) -> None:
-        """Leave the prompt to the first speculation, if there ever is one."""
-        self.states[sequence] = self.state(0)
-
     @abstractmethod
     def settle(self, sequence: Sequence, bonus_row: int, outcome: Outcome, hit: Prepared | None) -> None:
         """Let the KV cache follow an outcome whose bonus token comes to lie in `bonus_row`: keep what it confirmed,

@@ -116,14 +116,11 @@ class SpeculativeLoop(RoundLoop):
         job.result()
 
     def _enter(self, sequences: list[Sequence], idle: bool) -> None:
-        """Of the batch the last one enters. The target takes longer for its prompt, so that the first speculation
-        costs no wait."""
+        """Of the batch the last one enters. The target takes longer for its prompt, so that this and the first
+        speculation cost no wait. `idle`: nothing is speculated at present."""
         sequence = sequences[-1]
-        if idle:
-            self.drafter.postpone(sequence)
-            return
         self.drafter.prefill(sequence)
-        if sequence.ngrams is None or self.auto is not None:
+        if not idle and (sequence.ngrams is None or self.auto is not None):
             sequence.speculation = self.drafter.draft(sequences, {sequence})[sequence]
 
     def _retire(self, sequence: Sequence) -> None:

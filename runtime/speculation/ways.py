@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from saguaro.runtime.speculation.estimates import Estimates, Way
 from saguaro.runtime.speculation.fallback import way_speeds
 
+PLAIN = 1.05  # so much plain decoding counts: to leave it and come back has a price, and no batch is to be slower than AR
 MARGIN = 0.02  # by how much another way must be faster to be gone over to: less is not worth the change
 PERIOD = 4  # rounds between two comparisons
 FIRST = 32  # rounds before a batch of one tries another way; larger ones, where drafting gains less, try earlier
@@ -136,7 +137,10 @@ class Ways:
         return max(0.0, (TIMED + 1) * mine / theirs * (1 - speeds[tried] / speeds[usual]))
 
     def _speeds(self, size: int) -> dict[Way, float]:
-        return {way: speed for way, speed in way_speeds(self.estimates, size).items() if way in self.ways}
+        speeds = {way: speed for way, speed in way_speeds(self.estimates, size).items() if way in self.ways}
+        if Way.OFF in speeds:
+            speeds[Way.OFF] *= PLAIN
+        return speeds
 
 
 def _first(size: int) -> int:

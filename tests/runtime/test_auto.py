@@ -132,14 +132,14 @@ def test_what_is_asked_for_is_never_switched_off(
 
 @pytest.mark.parametrize("mode", ["sd", "ssd"])
 def test_switched_off_nothing_is_drafted(engines: Engines, monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
-    """After the first round, in which it is not yet known, not even prompts are computed by the draft."""
+    """After the first round, in which it is not yet known, the draft computes the prompts and nothing else."""
     llm, params = engines.llm(fallback="auto"), SamplingParams(max_tokens=12, temperature=0, ignore_eos=True)
     monkeypatch.setattr(Auto, "next_way", lambda auto, mode, size: Way.OFF)
     llm.generate([[5, 6, 7]], params, mode)
     draft = llm.pair.draft
-    forwards: list[object] = []
-    monkeypatch.setattr(draft.session, "forward", forwards.append)
-    outputs = llm.generate(random_prompts(6), params, mode)
-    assert not forwards
+    computed, forward, prompts = [], draft.session.forward, random_prompts(6)
+    monkeypatch.setattr(draft.session, "forward", lambda step: (computed.append(step.tokens.numel()), forward(step))[1])
+    outputs = llm.generate(prompts, params, mode)
+    assert sum(computed) == sum(len(prompt) - 1 for prompt in prompts)
     assert total(outputs).auto_off == total(outputs).rounds == 6 * 12
     assert total(outputs).drafted == 0
