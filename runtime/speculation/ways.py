@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from saguaro.runtime.speculation.estimates import Estimates, Way
 from saguaro.runtime.speculation.fallback import way_speeds
 
-PLAIN = 1.05  # so much plain decoding counts: to leave it and come back has a price, and no batch is to be slower than AR
+PLAIN = 1.05  # so much plain decoding counts: leaving it and coming back costs, and no batch is to be slower than AR
 MARGIN = 0.02  # by how much another way must be faster to be gone over to: less is not worth the change
 PERIOD = 4  # rounds between two comparisons
 FIRST = 32  # rounds before a batch of one tries another way; larger ones, where drafting gains less, try earlier
