@@ -31,8 +31,7 @@ class Costs:
     tree_layer_alone: Curve = field(default_factory=dict)  # a forward pass of its own for each layer
     tree_layer_beside: Curve = field(default_factory=dict)
     start: dict[str, float] = field(default_factory=dict)  # of a preparation, by the round's kind: besides its layers
-    overhead: dict[str, float] = field(default_factory=dict)  # of a round, by its kind: what the curves leave out
-    scale: dict[str, float] = field(default_factory=dict)  # the same: where a round takes less than they say
+    scale: dict[str, float] = field(default_factory=dict)  # by the round's kind: what it takes, over what these say
 
     def verify(self, nodes: int, beside: bool, share: float = 1.0) -> float:
         """`share` of the batch that still generates."""

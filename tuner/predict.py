@@ -39,23 +39,22 @@ class Predictor:
         """By what a real round of each kind takes, with the engine's own settings or near them. The kinds take turns
         with AR, and what they take is counted in its rounds."""
         chains = replace(self.base, tree_nodes=0)
-        ar, *others = (replace(chains, mode=mode) for mode in ("ar", "sd", "ssd"))
+        ar, *others = (replace(chains, mode=mode, fallback="draft") for mode in ("ar", "sd", "ssd"))
         if tree_nodes:
             others += [replace(chains, mode=mode, tree_nodes=tree_nodes) for mode in ("sd", "ssd")]
-        real, rounds = self._measure([ar, *others], batch)
+        draft, auto = others[1], replace(others[1], fallback="auto")
+        real, rounds = self._measure([ar, *others, auto], batch)
         verification = median(span.seconds for r in rounds[ar] for span in r.target if span.name == "verification")
         costs = costs.scaled(verification / costs.verify(0, False))
         ar_round = median(real[ar].round_seconds)
-        costs.overhead["ar"] = max(0.0, ar_round - verification)
+        costs.scale["ar"] = ar_round / verification
+        costs.scale["auto"] = min(1.0, median(_ratios(real[auto].rates, real[draft].rates)))
         for settings in others:
             if settings.mode == "ssd":
                 costs.start[settings.kind] = _start(rounds[settings], settings.tree_nodes > 0)
-            ratios = zip(real[settings].round_seconds, real[ar].round_seconds, strict=True)
-            seconds = ar_round * median(own / of_ar for own, of_ar in ratios)
+            seconds = ar_round * median(_ratios(real[settings].round_seconds, real[ar].round_seconds))
             played = self.simulate(settings, costs, batch)
-            simulated = played.seconds / played.rounds
-            costs.overhead[settings.kind] = max(0.0, seconds - simulated)
-            costs.scale[settings.kind] = min(1.0, seconds / simulated)
+            costs.scale[settings.kind] = (played.rounds * seconds - played.fixed) / (played.seconds - played.fixed)
         if self.runner.temperature > 0:
             rules = [replace(chains, verification=rule) for rule in ("coupled", "rejection")]
             coupled, rejection = (median(one.rates) for one in self._measure(rules, batch)[0].values())
@@ -70,8 +69,9 @@ class Predictor:
     def predict(
         self, grid: Sequence[Settings], costs: dict[int, Costs], progress: Callable[[int, int], None]
     ) -> Speeds:
-        """Of the grid, and of variants of its best. The fallback `auto` is taken for the better of the two; rejection
-        verification for as much faster or slower as it was with the engine's own settings.
+        """Of the grid, and of variants of its best. The fallback `auto` is taken for the better of the two, less what
+        its trials cost in runs of this length, and rejection verification for as much faster or slower, as these were
+        with the engine's own settings.
 
         Args:
             costs: by batch size.
@@ -89,7 +89,9 @@ class Predictor:
         for settings in [s for s in best if s.mode != "ar"][:VARIED]:
             drafting, looking = predicted[settings], simulate(replace(settings, fallback="ngram"))
             predicted[replace(settings, fallback="ngram")] = looking
-            predicted[replace(settings, fallback="auto")] = {b: max(drafting[b], looking[b]) for b in costs}
+            predicted[replace(settings, fallback="auto")] = {
+                b: max(drafting[b], looking[b]) * own.scale["auto"] for b, own in costs.items()
+            }
         if self.runner.temperature > 0:
             for settings in [s for s in best if s.mode == "ssd" and not s.tree_nodes][:VARIED]:
                 speeds = {batch: predicted[settings][batch] * own.scale["rejection"] for batch, own in costs.items()}
@@ -113,6 +115,11 @@ class Predictor:
         finally:
             llm.trace = None
         return measured, rounds
+
+
+def _ratios(mine: list[float], theirs: list[float]) -> list[float]:
+    """Of passes that took turns."""
+    return [one / other for one, other in zip(mine, theirs, strict=True)]
 
 
 def _start(rounds: list[Round], tree: bool) -> float:

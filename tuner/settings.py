@@ -28,7 +28,7 @@ class Settings:
 
     @property
     def kind(self) -> str:
-        """Rounds of one kind have the same overhead."""
+        """Rounds of one kind are scaled alike."""
         return f"{self.mode} tree" if self.tree_nodes else self.mode
 
     def changes(self) -> dict[str, Any]:

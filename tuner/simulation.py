@@ -24,6 +24,7 @@ class Prediction:
 
     tokens: int = 0
     seconds: float = 0.0
+    fixed: float = 0.0  # of these, verifications that run alone: their price is known, and is not scaled
     rounds: int = 0  # of the batch
     verified: int = 0  # speculations, one for each sequence and round
     hits: int = 0
@@ -84,7 +85,9 @@ class Simulation:
                 if settings.mode == "sd" and settings.tree_nodes:
                     played.learn_tree(self.policy)
                 self._accept(played, None)
-        result.seconds += seconds * costs.scale.get(settings.kind, 1.0) + costs.overhead.get(settings.kind, 0.0)
+        fixed = verification if settings.mode == "sd" else 0.0
+        result.seconds += fixed + (seconds - fixed) * costs.scale.get(settings.kind, 1.0)
+        result.fixed += fixed
         result.rounds += 1
         result.verified += len(active)
 

@@ -33,9 +33,9 @@ def test_part_of_a_batch_costs_what_as_many_rows_do() -> None:
     costs = Costs({0: 1.0, 3: 4.0}, {0: 2.0, 3: 8.0}, {1: 1.0, 9: 9.0}, {1: 2.0}, {1: 3.0}, {1: 4.0})
     assert [costs.verify(3, False, share) for share in (1.0, 0.5, 0.25)] == [4.0, 2.0, 1.0]
     assert costs.layer(8, False, False, 0.5) == 4.0
-    doubled = replace(costs, start={"ssd": 1.0}, overhead={"ar": 3.0}, scale={"sd": 0.5}).scaled(2.0)
+    doubled = replace(costs, start={"ssd": 1.0}, scale={"sd": 0.5}).scaled(2.0)
     assert (doubled.verify(3, True), doubled.layer(1, True, True)) == (16.0, 8.0)
-    assert (doubled.start, doubled.overhead, doubled.scale) == ({"ssd": 2.0}, {"ar": 6.0}, {"sd": 0.5})
+    assert (doubled.start, doubled.scale) == ({"ssd": 2.0}, {"sd": 0.5})
 
 
 @pytest.mark.parametrize(
@@ -63,6 +63,14 @@ def test_catching_up_takes_a_layer_and_what_is_late_is_not_verified() -> None:
     costs = Costs({0: 1.0}, {0: 1.0}, layer, layer, layer, layer)
     policy, settings = AdaptivePolicy(12, 5), Settings("ssd", 5, 12)
     assert Simulation(settings, costs, policy=policy, taper=True).run([always_right(11)], 1).rounds == 3
+
+
+def test_what_drafting_takes_is_scaled_and_verifying_alone_is_not() -> None:
+    layer = {1: 0.1}
+    costs = Costs({0: 1.0}, {0: 1.0}, layer, layer, layer, layer, scale={"sd": 2.0})
+    simulation = Simulation(Settings("sd", 5, 12), costs, policy=AdaptivePolicy(12, 5), taper=True)
+    played = simulation.run([always_right(12)], 1)
+    assert (played.rounds, played.fixed, played.seconds) == (2, 2.0, 2.0 + 2.0 * 5 * 0.1)  # the first one's is hidden
 
 
 def always_right(length: int) -> Recording:
