@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 
+from saguaro.runtime.draft_side import POSTPONED
+from saguaro.runtime.rounds import ACCOUNTED
 from saguaro.runtime.sequence import Sequence
+from saguaro.runtime.sessions.rollout import Progress
 from saguaro.runtime.speculation.adaptive import AdaptivePolicy
+from saguaro.runtime.speculative_rounds import ConcurrentLoop
 from tests.runtime.scripted import (
     LENGTH,
     draft_ranking,
@@ -116,6 +122,43 @@ def test_leaving_early_leaves_the_loop_ready(mode: str) -> None:
         fresh = [sequence([i, 7], 12) for i in range(4)]
         list(loop.run(fresh))
     expect(fresh)
+
+
+@pytest.mark.parametrize("every_round", [False, True])
+@pytest.mark.parametrize("mode", ["ar", "sd", "ssd"])
+def test_every_round_is_accounted_for(mode: str, every_round: bool) -> None:
+    """Also where there are more of them than are summed up at once, and they end at different rounds."""
+    assert LENGTH - 8 > ACCOUNTED
+    sequences = [sequence(PROMPT, LENGTH - 8), sequence(PROMPT, 5)]
+    with scripted_loop(mode, draft_ranking(lambda position: True), lookahead=2) as (loop, _, _):
+        list(loop.run(sequences, every_round))
+        run = loop.metrics
+    expect(sequences)
+    assert [done.metrics.rounds for done in sequences] == [LENGTH - 8, 5]
+    assert run.rounds == LENGTH - 8
+    longer, shorter = (done.metrics for done in sequences)
+    assert longer.times.verification == pytest.approx(run.times.verification)
+    assert 0 < shorter.times.verification < longer.times.verification
+    assert 0 < longer.time_to_first_token < shorter.seconds < longer.seconds
+
+
+@pytest.mark.parametrize("tree_nodes", [0, 6])
+def test_lessons_wait_while_the_next_round_does(tree_nodes: int) -> None:
+    """After a preparation that was stopped nothing is learned, unless several lessons have come together."""
+    with scripted_loop("ssd", target_ranking, lookahead=3, tree_nodes=tree_nodes) as (loop, _, _):
+        assert isinstance(loop, ConcurrentLoop)
+        drafter, learned = loop.drafter, []
+        stopped, whole = Progress(4), Progress(4)
+        stopped.stop_after(2)
+        for number in range(POSTPONED):
+            assert learned == []
+            drafter.unlearned.append(partial(learned.append, number))
+            drafter.learn(stopped)
+        assert learned == list(range(POSTPONED))
+        drafter.unlearned.append(partial(learned.append, -1))
+        drafter.learn(whole)
+        assert learned[-1] == -1
+        assert not drafter.unlearned
 
 
 @pytest.mark.parametrize(("mode", "who"), FORWARDS)
