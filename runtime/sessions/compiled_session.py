@@ -50,7 +50,7 @@ class CompiledSession(TorchSession):
             widths, tokens.data_ptr(), positions.data_ptr(), visible.data_ptr(),
             *range(prefix, prefix + 40 * count, 8 * count), scales.buffer_info()[0],
             found, found + 8 * cells, rollout.progress.values.buffer_info()[0],
-            found + 8 * (len(rollout.memory) - 2 * len(rollout.widths)),
+            found + 8 * rollout.timed,
         )  # fmt: skip
 
     def _cache_handles(self, first: int, count: int) -> Handles:

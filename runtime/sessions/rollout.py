@@ -82,8 +82,8 @@ class Rollout:
         self.meanwhile = meanwhile
         shape = (len(widths), count, width, candidates)
         cells, self.candidates = len(widths) * count * width * candidates, candidates
-        self._timed = cells + (cells + 1) // 2  # where in the memory the times lie
-        self.memory = array("d", bytes(8 * (self._timed + 2 * len(widths))))  # in one piece, for native code
+        self.timed = cells + (cells + 1) // 2  # where in the memory the times lie
+        self.memory = array("d", bytes(8 * (self.timed + 2 * len(widths))))  # in one piece, for native code
         self.tokens = np.frombuffer(self.memory, np.int64, cells).reshape(shape)  # best first
         self.scores = np.frombuffer(self.memory, np.float32, cells, 8 * cells).reshape(shape)
         self.progress = progress or Progress(len(widths))
@@ -98,11 +98,11 @@ class Rollout:
 
     def times(self, depth: int) -> tuple[float, float]:
         """When the depth's forward pass began and ended, as `perf_counter` has it."""
-        at = self._timed + 2 * depth
+        at = self.timed + 2 * depth
         return self.memory[at], self.memory[at + 1]
 
     def note_times(self, depth: int, start: float, end: float) -> None:
-        at = self._timed + 2 * depth
+        at = self.timed + 2 * depth
         self.memory[at], self.memory[at + 1] = start, end
 
 

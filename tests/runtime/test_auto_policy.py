@@ -166,3 +166,24 @@ def test_sizes_learn_from_one_another() -> None:
     machine.run(300, size=lambda round: 8)
     assert machine.ways.sizes[8].way is Way.OFF
     assert machine.ways.next(7) is Way.OFF
+
+
+@pytest.mark.parametrize(("gain", "best"), [(1.03, Way.OFF), (1.08, Way.SEQUENTIAL)])
+def test_plain_decoding_is_left_for_a_gain_that_counts(gain: float, best: Way) -> None:
+    known = estimates(1.0, 3.0 / gain - 0.5, 9.0, 0.5)
+    assert way_speeds(known, 1)[Way.SEQUENTIAL] == pytest.approx(gain)
+    assert Ways(SD, known).next(1) is best
+
+
+def trials(size: Callable[[int], int]) -> int:
+    """Rounds of trials, of 300 on a machine where drafting pays a little."""
+    tokens = {Way.OFF: 1.0, Way.SEQUENTIAL: 3.0, Way.CONCURRENT: 3.0}
+    machine, count = Machine(SSD, {Way.OFF: 1.0, Way.SEQUENTIAL: 2.8, Way.CONCURRENT: 2.5}, tokens), 0
+    for round in range(300):
+        machine.run(1, lambda _, n=size(round): n)  # type: ignore[misc]
+        count += machine.ways.trying
+    return count
+
+
+def test_sizes_that_differ_little_share_their_trials() -> None:
+    assert trials(lambda round: 4 + round // 12 % 4) < 1.5 * trials(lambda round: 4)
