@@ -180,7 +180,7 @@ def trials(size: Callable[[int], int]) -> int:
     tokens = {Way.OFF: 1.0, Way.SEQUENTIAL: 3.0, Way.CONCURRENT: 3.0}
     machine, count = Machine(SSD, {Way.OFF: 1.0, Way.SEQUENTIAL: 2.8, Way.CONCURRENT: 2.5}, tokens), 0
     for round in range(300):
-        machine.run(1, lambda _, n=size(round): n)  # type: ignore[misc]
+        machine.run(1, lambda _, round=round: size(round))
         count += machine.ways.trying
     return count
 
