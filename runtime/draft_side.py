@@ -29,7 +29,7 @@ P = TypeVar("P", bound=OutcomePolicy)
 
 
 class DraftSide(ABC, Generic[S, P]):
-    """Its methods run on the thread that owns the draft's session; sequences lie in slots 0, 1, ... in order."""
+    """Its methods run on the thread that owns the draft's session; sequences lie in neighbouring slots, in order."""
 
     state: Callable[[int], S]  # makes the state of a sequence with so many processed tokens
 
@@ -85,10 +85,10 @@ class DraftSide(ABC, Generic[S, P]):
     def come_near(self, sequences: list[Sequence], states: Sequences[S | None], lengths: list[int]) -> None:
         """After several rounds that went by without the draft: up to the bonus token, sequence by sequence and in
         chunks, so that no other one computes for nothing beside it, for which the idle rows would not suffice."""
-        for slot, (sequence, state, length) in enumerate(zip(sequences, states, lengths, strict=True)):
+        for sequence, state, length in zip(sequences, states, lengths, strict=True):
             if state and length - 1 - state.processed > self.lookahead + 1:
                 missing = self.known(sequence.tokens[state.processed : length - 1])
-                prefill(self.session, missing, state.processed, slot, self.chunk)
+                prefill(self.session, missing, state.processed, sequence.slot, self.chunk)
                 state.processed = length - 1
 
     def learn(self, progress: Progress | None = None) -> None:

@@ -73,7 +73,7 @@ class Drafter(DraftSide[DraftState, OutcomePolicy]):
             first = chains = [[int(row.tokens[0])] for row in self._catch_up(sequences, states, lengths)]
         depths = self.lookahead - len(chains[0])
         if depths:
-            step = self._step([tokens or [0] for tokens in first], states)
+            step = self._step(sequences, [tokens or [0] for tokens in first], states)
             rollout = self._rollout(sequences, step, states, [1] * depths, 1)
             roll_out(self.session, rollout)
             for b, (chain, state) in enumerate(zip(chains, states, strict=True)):
@@ -143,7 +143,7 @@ class Drafter(DraftSide[DraftState, OutcomePolicy]):
         """What is pending, and the step that computes it, filled up to the longest."""
         pending = self._pending(sequences, states, lengths)
         width = max(map(len, pending))
-        return pending, self._step([tokens + [0] * (width - len(tokens)) for tokens in pending], states)
+        return pending, self._step(sequences, [tokens + [0] * (width - len(tokens)) for tokens in pending], states)
 
     def _catch_up(
         self, sequences: list[Sequence], states: Sequences[DraftState | None], lengths: list[int]
@@ -162,7 +162,9 @@ class Drafter(DraftSide[DraftState, OutcomePolicy]):
             last.append(ranking(rollout, 0, b, max(0, len(tokens) - 1)))
         return last
 
-    def _step(self, ids: list[list[int]], states: Sequences[DraftState | None]) -> Step:
+    def _step(
+        self, sequences: list[Sequence], ids: list[list[int]], states: Sequences[DraftState | None]
+    ) -> Step:
         """A causal step of `ids` `[n, T]` after each sequence's processed rows. A None state computes for nothing."""
         width = len(ids[0])
         prefix = [state.processed if state else 0 for state in states]
@@ -170,7 +172,7 @@ class Drafter(DraftSide[DraftState, OutcomePolicy]):
         positions = np.array(prefix)[:, None] + np.arange(width)
         causal = np.tile(np.tri(width, dtype=bool), (len(ids), 1, 1))
         tensors = [on_device(array, self.session.device) for array in (np.array(ids), positions, causal)]
-        return Step(tensors[0], tensors[1], prefix, tensors[2], write)
+        return Step(tensors[0], tensors[1], prefix, tensors[2], write, sequences[0].slot)
 
     def _rollout(
         self,

@@ -61,7 +61,9 @@ class Grove:
         return self._seen[node][-1]
 
 
-def tree_step(parts: Sequences[Part | None], width: int, idle_row: int, device: torch.device) -> Step:
+def tree_step(
+    parts: Sequences[Part | None], width: int, idle_row: int, device: torch.device, first_slot: int = 0
+) -> Step:
     """A step of `width` tokens for each sequence, filled up with tokens that see but the prefix and themselves.
 
     None: computed for nothing, in the rows from `idle_row` on.
@@ -83,4 +85,4 @@ def tree_step(parts: Sequences[Part | None], width: int, idle_row: int, device: 
         padding = np.arange(count, width)
         visible[b, padding, part.write - part.prefix + padding] = True
     arrays = [on_device(array, device) for array in (tokens, positions, visible)]
-    return Step(arrays[0], arrays[1], prefix, arrays[2], write)
+    return Step(arrays[0], arrays[1], prefix, arrays[2], write, first_slot)

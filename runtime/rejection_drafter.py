@@ -81,15 +81,17 @@ class RejectionDrafter(Drafter):
         lengths = [len(sequence.tokens) for sequence in sequences]
         self._catch_up(sequences, states, lengths)
         proposals = [self._proposals(sequence) for sequence in sequences]
+        depths = range(self.lookahead)
+        idle: list[torch.Tensor | None] = [None] * self.lookahead
         noise = [
-            one.noise([length - 1], range(self.lookahead), self.vocab_size, self.session.device)
-            for one, length in zip(proposals, lengths, strict=True)
+            one.noise([length - 1], depths, self.vocab_size, self.session.device) if state else idle
+            for one, state, length in zip(proposals, states, lengths, strict=True)
         ]
         first = [
             int(one.tokens(self.rows[sequence][-1].unsqueeze(0), drawn_by[0])) if state else 0
             for sequence, state, one, drawn_by in zip(sequences, states, proposals, noise, strict=True)
         ]
-        step = self._step([[token] for token in first], states)
+        step = self._step(sequences, [[token] for token in first], states)
         rollout, rows = self._sample(proposals, step, [later[1:] for later in noise], self.lookahead - 1)
         drafted = {}
         for b, (sequence, state) in enumerate(zip(sequences, states, strict=True)):

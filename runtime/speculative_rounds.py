@@ -53,12 +53,12 @@ class SpeculativeLoop(RoundLoop):
             new = super()._round()
         else:
             new = self._round() if way is Way.CONCURRENT else SpeculativeLoop._round(self)
-        waited = sum(span.seconds for span in self.draft_lane.named("fallback"))
-        self.auto.learn(self.active, new, perf_counter() - start, waited)
-        counting: list[RunMetrics | RequestMetrics] = [self.metrics, *(sequence.metrics for sequence in self.active)]
-        for metrics in counting:
-            metrics.auto_off += way is Way.OFF
-            metrics.auto_sequential += way is Way.SEQUENTIAL and self.mode == "ssd"
+        self.auto.note(self.active, new, perf_counter() - start, self.draft_lane.spans)
+        if way is Way.OFF or (way is Way.SEQUENTIAL and self.mode == "ssd"):
+            counting: list[RunMetrics | RequestMetrics] = [self.metrics, *(one.metrics for one in self.active)]
+            for metrics in counting:
+                metrics.auto_off += way is Way.OFF
+                metrics.auto_sequential += way is Way.SEQUENTIAL
         return new
 
     def _round(self) -> list[list[int]]:
@@ -111,17 +111,16 @@ class SpeculativeLoop(RoundLoop):
     def _admit(self, sequence: Sequence) -> None:
         sequence.slot = len(self.active)
         off = self.auto is not None and self.auto.way is Way.OFF
-        job = self.draft.submit(self.draft_lane.call, "prefill", self._enter, [*self.active, sequence], off)
+        job = self.draft.submit(self.draft_lane.call, "prefill", self._enter, sequence, off)
         super()._admit(sequence)
         job.result()
 
-    def _enter(self, sequences: list[Sequence], idle: bool) -> None:
-        """Of the batch the last one enters. The target takes longer for its prompt, so that this and the first
-        speculation cost no wait. `idle`: nothing is speculated at present."""
-        sequence = sequences[-1]
+    def _enter(self, sequence: Sequence, idle: bool) -> None:
+        """The target takes longer for the prompt, so that this and the first speculation cost no wait. `idle`: nothing
+        is speculated at present."""
         self.drafter.prefill(sequence)
         if not idle and (sequence.ngrams is None or self.auto is not None):
-            sequence.speculation = self.drafter.draft(sequences, {sequence})[sequence]
+            sequence.speculation = self.drafter.draft([sequence], {sequence})[sequence]
 
     def _retire(self, sequence: Sequence) -> None:
         self._unsettled = [entry for entry in self._unsettled if entry[0] is not sequence]

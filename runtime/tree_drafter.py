@@ -197,4 +197,5 @@ class TreeDrafter(DraftSide[TreeState, AdaptivePolicy]):
         """The rollout of one forward pass over the parts."""
         idle_row = self.session.rows - idle_rows(self.nodes)
         reached = [max([part.prefix, *part.positions]) + 1 if part else None for part in parts]
-        return self.rollout(sequences, tree_step(parts, width, idle_row, self.session.device), reached, [width])
+        step = tree_step(parts, width, idle_row, self.session.device, sequences[0].slot)
+        return self.rollout(sequences, step, reached, [width])

@@ -43,6 +43,11 @@ class Costs:
             return interpolate(self.tree_layer_beside if beside else self.tree_layer_alone, rows * share)
         return interpolate(self.layer_beside if beside else self.layer_alone, rows * share)
 
+    def factor(self, kind: str) -> float:
+        """What a round of this kind takes, over what the curves say. Until it is measured, one that looks continuations
+        up is taken for one that drafts them."""
+        return self.scale.get(kind, self.scale.get(kind.removesuffix(" ngram"), 1.0))
+
     def scaled(self, factor: float) -> Costs:
         """All that is seconds, times the factor."""
         seconds = {

@@ -17,6 +17,7 @@ from saguaro.tuner.simulation import Prediction, Simulation
 
 VARIED = 12  # of the predicted best, for how many the other fallbacks and rejection verification are looked at
 
+Progress = Callable[[int, int], None]
 Speeds = dict[Settings, dict[int, float]]  # tokens per second by batch size
 
 
@@ -35,31 +36,39 @@ class Predictor:
         self._kind = "greedy" if runner.temperature == 0 else "sampled"
         self._taper = draft.session.device.type == "cpu"
 
-    def calibrate(self, batch: int, costs: Costs, tree_nodes: int) -> Costs:
-        """By what a real round of each kind takes, with the engine's own settings or near them. The kinds take turns
-        with AR, and what they take is counted in its rounds."""
-        chains = replace(self.base, tree_nodes=0)
-        ar, *others = (replace(chains, mode=mode, fallback="draft") for mode in ("ar", "sd", "ssd"))
-        if tree_nodes:
-            others += [replace(chains, mode=mode, tree_nodes=tree_nodes) for mode in ("sd", "ssd")]
-        draft, auto = others[1], replace(others[1], fallback="auto")
-        real, rounds = self._measure([ar, *others, auto], batch)
+    def nearby(self, tree_nodes: int) -> list[Settings]:
+        """One setting of each kind, all much like what the engine has now. `tree_nodes` of trees; 0: none fit."""
+        chains = [replace(self.base, mode=mode, tree_nodes=0, fallback="draft") for mode in ("ar", "sd", "ssd")]
+        trees = [replace(one, tree_nodes=tree_nodes) for one in chains[1:] if tree_nodes]
+        return [*chains, *trees, replace(chains[2], fallback="ngram")]
+
+    def calibrate(self, batch: int, costs: Costs, at: Sequence[Settings], progress: Progress) -> Costs:
+        """By what real rounds take, with one setting of each kind: with settings unlike these, what rounds take besides
+        forward passes is known less well. The kinds take turns with AR, and what they take is counted in its rounds.
+
+        Args:
+            at: AR and SSD with chains among them.
+        """
+        ar, chains = (next(one for one in at if one.kind == kind) for kind in ("ar", "ssd"))
+        looking = next((one for one in at if one.kind == "ssd ngram"), chains)
+        auto, rejection = replace(chains, fallback="auto"), replace(chains, verification="rejection")
+        wanted = [*at, auto, rejection] if self.runner.temperature > 0 else [*at, auto]
+        real, rounds = self._measure(wanted, batch, progress)
         verification = median(span.seconds for r in rounds[ar] for span in r.target if span.name == "verification")
-        costs = costs.scaled(verification / costs.verify(0, False))
-        ar_round = median(real[ar].round_seconds)
-        costs.scale["ar"] = ar_round / verification
-        costs.scale["auto"] = min(1.0, median(_ratios(real[auto].rates, real[draft].rates)))
-        for settings in others:
+        costs = replace(costs.scaled(verification / costs.verify(0, False)), scale={})
+        ar_round, scale = median(real[ar].round_seconds), {}
+        for settings in at:
             if settings.mode == "ssd":
                 costs.start[settings.kind] = _start(rounds[settings], settings.tree_nodes > 0)
             seconds = ar_round * median(_ratios(real[settings].round_seconds, real[ar].round_seconds))
             played = self.simulate(settings, costs, batch)
-            costs.scale[settings.kind] = (played.rounds * seconds - played.fixed) / (played.seconds - played.fixed)
-        if self.runner.temperature > 0:
-            rules = [replace(chains, verification=rule) for rule in ("coupled", "rejection")]
-            coupled, rejection = (median(one.rates) for one in self._measure(rules, batch)[0].values())
-            costs.scale["rejection"] = rejection / coupled
-        return costs
+            if played.seconds > played.fixed:
+                scale[settings.kind] = (played.rounds * seconds - played.fixed) / (played.seconds - played.fixed)
+        better = map(max, real[chains].rates, real[looking].rates)
+        scale["auto"] = min(1.0, median(_ratios(real[auto].rates, list(better))))
+        if rejection in real:
+            scale["rejection"] = median(_ratios(real[rejection].rates, real[chains].rates))
+        return replace(costs, scale=scale)
 
     def simulate(self, settings: Settings, costs: Costs, batch: int) -> Prediction:
         policy = AdaptivePolicy(settings.budget, settings.lookahead)
@@ -67,11 +76,11 @@ class Predictor:
         return Simulation(settings, costs, policy=policy, taper=self._taper).run(self.recordings, batch)
 
     def predict(
-        self, grid: Sequence[Settings], costs: dict[int, Costs], progress: Callable[[int, int], None]
+        self, grid: Sequence[Settings], costs: dict[int, Costs], progress: Progress
     ) -> Speeds:
         """Of the grid, and of variants of its best. The fallback `auto` is taken for the better of the two, less what
         its trials cost in runs of this length, and rejection verification for as much faster or slower, as these were
-        with the engine's own settings.
+        when the costs were calibrated.
 
         Args:
             costs: by batch size.
@@ -100,20 +109,22 @@ class Predictor:
         return predicted
 
     def _measure(
-        self, settings: list[Settings], batch: int
+        self, settings: list[Settings], batch: int, progress: Progress
     ) -> tuple[dict[Settings, Measured], dict[Settings, list[Round]]]:
         """Real passes, in turn, and their rounds."""
         measured = {one: Measured() for one in settings}
         rounds: dict[Settings, list[Round]] = {one: [] for one in settings}
         llm = self.runner.llm
         try:
-            for _ in range(self.repeat):
-                for one, into in measured.items():
+            for again in range(self.repeat):
+                for i, (one, into) in enumerate(measured.items()):
+                    progress(again * len(measured) + i, self.repeat * len(measured))
                     llm.trace = Trace()
                     self.runner.run(one, batch, into)
                     rounds[one] += llm.trace.rounds
         finally:
             llm.trace = None
+        progress(1, 1)
         return measured, rounds
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,6 +31,15 @@ class Recording:
 
     def best(self, index: int) -> int:
         return int(self.tokens[min(index, len(self.truth) - 1), 0])
+
+    def to_dict(self) -> dict[str, Any]:
+        scores = np.round(self.scores.astype(float), 4).tolist()
+        return {"prompt": self.prompt, "truth": self.truth, "tokens": self.tokens.tolist(), "scores": scores}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Recording:
+        scores = np.array(values["scores"], dtype=np.float32)
+        return cls(values["prompt"], values["truth"], np.array(values["tokens"]), scores)
 
 
 def record(session: Session, sequence: Sequence, vocab_size: int, candidates: int, chunk: int) -> Recording:

@@ -29,7 +29,8 @@ class Settings:
     @property
     def kind(self) -> str:
         """Rounds of one kind are scaled alike."""
-        return f"{self.mode} tree" if self.tree_nodes else self.mode
+        tree, ngram = " tree" if self.tree_nodes else "", " ngram" if self.fallback == "ngram" else ""
+        return self.mode + tree + ngram
 
     def changes(self) -> dict[str, Any]:
         """All that a run with these settings has to set."""

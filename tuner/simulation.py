@@ -86,7 +86,7 @@ class Simulation:
                     played.learn_tree(self.policy)
                 self._accept(played, None)
         fixed = verification if settings.mode == "sd" else 0.0
-        result.seconds += fixed + (seconds - fixed) * costs.scale.get(settings.kind, 1.0)
+        result.seconds += fixed + (seconds - fixed) * costs.factor(settings.kind)
         result.fixed += fixed
         result.rounds += 1
         result.verified += len(active)

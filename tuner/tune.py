@@ -94,9 +94,12 @@ class Tuner:
         recordings = self._recordings()
         predictor = Predictor(self.runner, recordings, self.base, self.repeat)
         costs = {batch: self._costs(batch, predictor) for batch in self.batches}
-        predicted = predictor.predict(
-            self.settings, costs, lambda done, total: self.progress("predictions", done, total)
-        )
+        predicted = self._predict(predictor, costs)
+        # Once more, at what looks best: there it matters that predictions hold.
+        ranked = sorted(predicted, key=lambda s: -mean_speed(predicted[s]))
+        best = {settings.kind: settings for settings in reversed(ranked)}
+        costs = {batch: self._calibrated(batch, predictor, costs[batch], list(best.values())) for batch in costs}
+        predicted = self._predict(predictor, costs)
         rows = [
             {**settings.to_dict(), "predicted": {str(batch): speed for batch, speed in speeds.items()}}
             for settings, speeds in predicted.items()
@@ -127,14 +130,11 @@ class Tuner:
             statistics = self.llm.pair.policies.statistics()
             self.report.note(self.base.to_dict(), "base")
             self.report.note(statistics, "statistics")
-            self.report.note([_plain(recording) for recording in recordings], "recordings")
+            self.report.note([recording.to_dict() for recording in recordings], "recordings")
             noted = self.report.get("recordings")
             self.progress("text", 3, 3)
         self.runner.statistics = self.report.get("statistics")
-        return [
-            Recording(one["prompt"], one["truth"], np.array(one["tokens"]), np.array(one["scores"], dtype=np.float32))
-            for one in noted
-        ]
+        return [Recording.from_dict(one) for one in noted]
 
     def _pairs(self, outputs: list[RequestOutput]) -> list[tuple[RequestOutput, SamplingParams]]:
         return list(zip(outputs, self.runner.params, strict=True))
@@ -147,8 +147,7 @@ class Tuner:
         return pair.draft.worker.run(record, *arguments)
 
     def _costs(self, batch: int, predictor: Predictor) -> Costs:
-        noted = self.report.get("costs", str(batch))
-        if noted is None:
+        if self.report.get("costs", str(batch)) is None:
             middle = [r.prompt + r.truth[: len(r.truth) // 2] for r in predictor.recordings]
             some = [middle[i % len(middle)] for i in range(batch)]
             nodes = max(max(s.lookahead, s.tree_nodes) for s in self.settings)
@@ -156,11 +155,21 @@ class Tuner:
             meter = CostMeter(self.llm.pair, some, self.temperature, nodes, rows)
             stage = f"costs, batch {batch}"
             costs = meter.measure(lambda done, total: self.progress(stage, done, total))
-            trees = sorted({s.tree_nodes for s in self.settings if s.tree_nodes and s.lookahead == self.base.lookahead})
-            costs = predictor.calibrate(batch, costs, trees[len(trees) // 2] if trees else 0)
             self.report.note(costs.to_dict(), "costs", str(batch))
-            noted = self.report.get("costs", str(batch))
-        return Costs.from_dict(noted)
+        trees = sorted({s.tree_nodes for s in self.settings if s.tree_nodes and s.lookahead == self.base.lookahead})
+        nearby = predictor.nearby(trees[len(trees) // 2] if trees else 0)
+        return self._calibrated(batch, predictor, Costs.from_dict(self.report.get("costs", str(batch))), nearby)
+
+    def _calibrated(self, batch: int, predictor: Predictor, costs: Costs, at: list[Settings]) -> Costs:
+        names = ("calibrated", str(batch), ", ".join(map(str, at)))
+        if self.report.get(*names) is None:
+            stage = f"calibration, batch {batch}"
+            calibrated = predictor.calibrate(batch, costs, at, lambda done, total: self.progress(stage, done, total))
+            self.report.note(calibrated.to_dict(), *names)
+        return Costs.from_dict(self.report.get(*names))
+
+    def _predict(self, predictor: Predictor, costs: dict[int, Costs]) -> Speeds:
+        return predictor.predict(self.settings, costs, lambda done, total: self.progress("predictions", done, total))
 
     def _best(self, predicted: Speeds) -> list[Settings]:
         """The predicted best, the best of each kind, and what the engine has now."""
@@ -196,10 +205,3 @@ class Tuner:
             )
             for settings in chosen
         ]
-
-
-def _plain(recording: Recording) -> dict[str, Any]:
-    return {
-        "prompt": recording.prompt, "truth": recording.truth, "tokens": recording.tokens.tolist(),
-        "scores": np.round(recording.scores.astype(float), 4).tolist(),
-    }  # fmt: skip

@@ -8,11 +8,12 @@ import pytest
 import torch
 
 from saguaro import LLM, SamplingParams
-from saguaro.runtime.auto import Auto
+from saguaro.runtime.auto import NOTED, Auto
 from saguaro.runtime.sequence import Sequence
 from saguaro.runtime.speculation import NgramIndex
-from saguaro.runtime.speculation.estimates import Fallback, Way
+from saguaro.runtime.speculation.estimates import Fallback, Mean, Way
 from saguaro.runtime.speculative_rounds import SpeculativeLoop
+from saguaro.runtime.timing import Span
 from tests.runtime.engines import Engines, random_prompts, same_in_all_modes, total
 from tests.runtime.scripted import LENGTH, draft_ranking, scripted_loop, sequence, serial
 from tests.runtime.test_cache_rows import Watch
@@ -143,3 +144,28 @@ def test_switched_off_nothing_is_drafted(engines: Engines, monkeypatch: pytest.M
     assert sum(computed) == sum(len(prompt) - 1 for prompt in prompts)
     assert total(outputs).auto_off == total(outputs).rounds == 6 * 12
     assert total(outputs).drafted == 0
+
+
+def test_several_rounds_are_learned_from_together() -> None:
+    """But for a trial's, on which the next round depends."""
+    auto, sequences, spans = Auto(), [sequence([1], 90), sequence([2], 90)], [Span("fallback", 1.0, 1.25)]
+    estimates = auto.estimates
+    for _ in range(NOTED):
+        assert estimates.draft.at(2) is None
+        auto.begin("sd", sequences)
+        assert not auto.choose(sequences, {sequences[0]: [], sequences[1]: [5]})  # they wait for the draft
+        auto.note(sequences, [[7, 8], [9, 10, 11, 12]], 1.0, spans)
+    assert estimates.draft.at(2) == 0.25
+    assert estimates.rounds[Way.SEQUENTIAL].at(2) == 0.75
+    assert estimates.rounds[Way.SEQUENTIAL].added == NOTED - 1  # the first one finds cold caches
+    expected = Mean(2.5)
+    for _ in range(NOTED):
+        expected.add(2)
+        expected.add(4)
+    assert estimates.draft_tokens.value == expected.value
+    auto._trying = True
+    for known in range(2):
+        assert estimates.rounds[Way.SEQUENTIAL].added == NOTED - 1 + known
+        auto.begin("sd", sequences)
+        auto.choose(sequences, {sequences[0]: [], sequences[1]: [5]})
+        auto.note(sequences, [[7], [8]], 1.0, spans)

@@ -142,6 +142,20 @@ def test_every_round_is_accounted_for(mode: str, every_round: bool) -> None:
     assert 0 < longer.time_to_first_token < shorter.seconds < longer.seconds
 
 
+@pytest.mark.parametrize("mode", ["sd", "ssd"])
+@pytest.mark.parametrize("tree_nodes", [0, 6])
+def test_who_enters_is_drafted_for_alone(monkeypatch: pytest.MonkeyPatch, mode: str, tree_nodes: int) -> None:
+    """The others of the batch have something to verify already; no row is computed for them."""
+    with scripted_loop(mode, target_ranking, lookahead=3, tree_nodes=tree_nodes) as (loop, _, draft):
+        forward, steps = draft.forward, []
+        monkeypatch.setattr(draft, "forward", lambda step: (steps.append(step), forward(step))[1])
+        for slot in range(3):
+            loop._admit(sequence([slot] * 5, 9))
+            assert {(len(step.tokens), step.first_slot) for step in steps} == {(1, slot)}
+            steps.clear()
+        assert all(loop.active[slot].speculation for slot in range(3))
+
+
 @pytest.mark.parametrize("tree_nodes", [0, 6])
 def test_lessons_wait_while_the_next_round_does(tree_nodes: int) -> None:
     """After a preparation that was stopped nothing is learned, unless several lessons have come together."""
