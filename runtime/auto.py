@@ -8,7 +8,6 @@ from saguaro.runtime.sequence import Sequence
 from saguaro.runtime.speculation.estimates import Estimates, Fallback, Way
 from saguaro.runtime.speculation.fallback import fallback_speeds
 from saguaro.runtime.speculation.ways import Ways
-from saguaro.runtime.timing import Span
 
 EXPLORE = 48  # so many choices of a fallback bring one of the second best, which keeps its estimates fresh
 NOTED = 16  # rounds that are learned from together: after each, the caches full of weights, it would take far longer
@@ -25,7 +24,7 @@ class Noted:
     fallback: Fallback = Fallback.NOTHING
     found: list[bool] = field(default_factory=list)  # what it verified was looked up
     seconds: float = 0.0
-    spans: list[Span] = field(default_factory=list)  # of the draft
+    waited: float = 0.0
     gained: list[tuple[int, bool] | None] = field(default_factory=list)  # tokens, and whether the outcome was prepared
 
     def verified(self) -> bool:
@@ -91,16 +90,16 @@ class Auto:
             return min((Fallback.DRAFT, Fallback.NGRAM), key=speeds.__getitem__)
         return max(speeds, key=speeds.__getitem__)
 
-    def note(self, sequences: list[Sequence], new: list[list[int]], seconds: float, spans: list[Span]) -> None:
+    def note(self, sequences: list[Sequence], new: list[list[int]], seconds: float, waited: float) -> None:
         """A round ended.
 
         Args:
             new: each sequence's new tokens.
             seconds: what the round took.
-            spans: of the draft during the round.
+            waited: of these, for the draft to draft.
         """
         done = self._round
-        done.seconds, done.spans = seconds, spans
+        done.seconds, done.waited = seconds, waited
         done.gained = [
             None if sequence.finish_reason else (len(tokens), bool(sequence.speculation))  # it may have been cut short
             for sequence, tokens in zip(sequences, new, strict=True)
@@ -113,13 +112,12 @@ class Auto:
 
     def _learn(self, noted: Noted) -> None:
         estimates, size, way, fallback = self.estimates, len(noted.prepared), noted.way, noted.fallback
-        waited = sum(span.seconds for span in noted.spans if span.name == "fallback")
         done = way if noted.verified() else None if way is Way.CONCURRENT else Way.OFF
         if done and done is self._done:  # the first round of another kind finds cold caches
-            estimates.rounds[done].add(size, noted.seconds - waited)
+            estimates.rounds[done].add(size, noted.seconds - noted.waited)
         self._done = done
         if fallback is Fallback.DRAFT and not noted.after_off:
-            estimates.draft.add(size, waited)
+            estimates.draft.add(size, noted.waited)
         for i, gained in enumerate(noted.gained):
             if gained is None:
                 continue

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from saguaro.runtime.speculation.speed_model import predicted_speedup
-from saguaro.runtime.timing import Lane, covered, overlap
+from saguaro.runtime.timing import Span, covered, named, overlap
 
 
 @dataclass
@@ -174,17 +174,17 @@ class RunMetrics:
     forward: float = 0.0  # time during which a model forward ran
     times: Times = field(default_factory=Times)
 
-    def add_round(self, start: float, end: float, target: Lane, draft: Lane) -> Times:
-        """Take in what the lanes noted of the round; gives its times."""
-        verifications, fallbacks = target.named("verification"), draft.named("fallback")
-        preparations = draft.named("preparation")
+    def add_round(self, start: float, end: float, target: list[Span], draft: list[Span]) -> Times:
+        """Take in what the models did in the round; gives its times."""
+        verifications, fallbacks = named(target, "verification"), named(draft, "fallback")
+        preparations = named(draft, "preparation")
         times = Times(
             sum(span.seconds for span in verifications),
             sum(span.seconds for span in preparations),
             sum(span.seconds for span in fallbacks),
             overlap(preparations + fallbacks, verifications),
         )
-        forwards = [span for span in target.named("forward") + draft.named("forward") if span.start >= start]
+        forwards = [span for span in named(target + draft, "forward") if span.start >= start]
         self.rounds += 1
         self.in_rounds += end - start
         self.forward += covered(forwards)

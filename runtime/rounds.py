@@ -67,11 +67,8 @@ class RoundLoop:
             now = perf_counter()
             for tokens, more in zip(given, new, strict=True):
                 tokens += more
-            target, draft = self.target_lane.take(), self.draft_lane.take()
-            noted.append((start, now, target, draft))
-            if self.trace is not None:
-                counts = *foreseen(self.active, before), sum(map(len, new))
-                self.trace.rounds.append(Round(self.mode, start, now, target.spans, draft.spans, *counts))
+            counts = (0, 0, 0) if self.trace is None else (*foreseen(self.active, before), sum(map(len, new)))
+            noted.append((start, now, len(self.target_lane.noted), len(self.draft_lane.noted), counts))
             ended = once or self._leaving or any(sequence.finish_reason for sequence in self.active)
             if ended or len(noted) == ACCOUNTED:
                 self._account(noted)
@@ -79,13 +76,25 @@ class RoundLoop:
             if ended:
                 return given
 
-    def _account(self, noted: list[tuple[float, float, Lane, Lane]]) -> None:
-        """Of several rounds at once: after each, with the caches full of weights, it would take far longer."""
-        times = [self.metrics.add_round(*one) for one in noted]
+    def _account(self, noted: list[tuple[float, float, int, int, tuple[int, int, int]]]) -> None:
+        """Of several rounds at once: after each, with the caches full of weights, it would take far longer.
+
+        `noted`: of each when it began and ended, how much the lanes then held, and its hits, misses and tokens.
+        """
         (_, first, *_), (_, last, *_) = noted[0], noted[-1]
+        taken = [0, 0]
+        for start, end, *held, counts in noted:
+            target, draft = (
+                lane.take(count - before)
+                for lane, count, before in zip((self.target_lane, self.draft_lane), held, taken, strict=True)
+            )
+            taken = held
+            if self.trace is not None:
+                self.trace.rounds.append(Round(self.mode, start, end, target, draft, *counts))
+            times = self.metrics.add_round(start, end, target, draft)
+            for sequence in self.active:
+                sequence.metrics.times.add(times)
         for sequence in self.active:
-            for one in times:
-                sequence.metrics.times.add(one)
             sequence.metrics.seconds = last - self._begin
             sequence.metrics.time_to_first_token = sequence.metrics.time_to_first_token or first - self._begin
 

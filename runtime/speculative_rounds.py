@@ -43,17 +43,19 @@ class SpeculativeLoop(RoundLoop):
         self.drafter, self.draft, self.draft_lane = drafter, draft, draft_lane
         self._unsettled: list[tuple[Sequence, int, Outcome, Prepared | None]] = []
         self._draft_jobs: list[Job[None]] = []
+        self._waited = 0.0  # in this round, for the draft
 
     def _next_round(self) -> list[list[int]]:
         if self.auto is None:
             return self._round()
         start, way = perf_counter(), self.auto.begin(self.mode, self.active)
+        self._waited = 0.0
         if way is Way.OFF:
             self._check_draft()
             new = super()._round()
         else:
             new = self._round() if way is Way.CONCURRENT else SpeculativeLoop._round(self)
-        self.auto.note(self.active, new, perf_counter() - start, self.draft_lane.spans)
+        self.auto.note(self.active, new, perf_counter() - start, self._waited)
         if way is Way.OFF or (way is Way.SEQUENTIAL and self.mode == "ssd"):
             counting: list[RunMetrics | RequestMetrics] = [self.metrics, *(one.metrics for one in self.active)]
             for metrics in counting:
@@ -84,6 +86,7 @@ class SpeculativeLoop(RoundLoop):
         wanted -= chains.keys()
         if wanted:
             drafted = self.draft.run(self.draft_lane.call, "fallback", self.drafter.draft, self.active, wanted)
+            self._waited = self.draft_lane.seconds
             for sequence, speculation in drafted.items():
                 sequence.speculation, sequence.from_cache = speculation, False
                 sequence.metrics.fallbacks += 1
@@ -135,7 +138,7 @@ class SpeculativeLoop(RoundLoop):
     def _wait(self) -> None:
         super()._wait()
         self.draft.run(lambda: None)
-        self.draft_lane.spans.clear()  # of a preparation that nobody took
+        self.draft_lane.noted.clear()  # of a preparation that nobody took
         self._draft_jobs.clear()
 
 
@@ -170,7 +173,7 @@ class ConcurrentLoop(SpeculativeLoop):
         progress, rollout = preparation.progress, preparation.rollout
         wanted = 1 if rollout else 0  # while it has not begun, drafting for the one outcome that came is as quick
         if rollout and progress.drafted:
-            rate, verification = self.accepted / self.tested, self.target_lane.spans[-1].seconds
+            rate, verification = self.accepted / self.tested, self.target_lane.seconds
             wanted = depths_worth_waiting_for(rate, rollout.step_seconds, verification, self.drafter.lookahead)
         there = progress.drafted >= wanted
         progress.stop_after(progress.drafted if there else wanted)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from itertools import chain
 from time import perf_counter
 from typing import NamedTuple, TypeVar
 
@@ -30,23 +31,29 @@ class Lane:
     """What one model did, in the order in which it ended. Written by its worker, read between rounds."""
 
     def __init__(self) -> None:
-        self.spans: list[Span] = []
+        self.noted: list[Span | Rollout] = []  # a rollout stands for its forward passes
+        self.seconds = 0.0  # that the latest call took
 
     def call(self, name: str, function: Callable[..., R], *arguments: object) -> R:
         start = perf_counter()
         result = function(*arguments)
-        span = Span(name, start, perf_counter())
-        self.spans.append(span)
+        end = perf_counter()
+        self.seconds = end - start
+        self.noted.append(Span(name, start, end))
         return result
 
-    def take(self) -> Lane:
-        """What was noted so far. The lane starts anew, and keeps what its worker notes from now on."""
-        taken = Lane()
-        taken.spans, self.spans = self.spans, []
-        return taken
+    def take(self, count: int) -> list[Span]:
+        """Of the first `count` entries. They leave the lane, which keeps what its worker notes meanwhile."""
+        taken, self.noted[:count] = self.noted[:count], []
+        return list(chain.from_iterable([one] if isinstance(one, Span) else forwards(one) for one in taken))
 
-    def named(self, *names: str) -> list[Span]:
-        return [span for span in self.spans if span.name in names]
+
+def forwards(rollout: Rollout) -> list[Span]:
+    return [Span("forward", *rollout.times(depth)) for depth in range(rollout.progress.drafted)]
+
+
+def named(spans: Iterable[Span], *names: str) -> list[Span]:
+    return [span for span in spans if span.name in names]
 
 
 class TimedSession:
@@ -69,7 +76,7 @@ class TimedRollingSession(TimedSession):
 
     def roll_out(self, rollout: Rollout) -> None:
         self._session.roll_out(rollout)
-        self._lane.spans += [Span("forward", *rollout.times(depth)) for depth in range(rollout.progress.drafted)]
+        self._lane.noted.append(rollout)
 
 
 def timed(session: Session, lane: Lane) -> Session:

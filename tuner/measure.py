@@ -78,7 +78,7 @@ class CostMeter:
                 note()
         costs = costs.scaled(median(self._references))
         for model in (self.pair.target, self.pair.draft):
-            model.lane.spans.clear()
+            model.lane.noted.clear()
         return costs
 
     def _fill(self) -> None:

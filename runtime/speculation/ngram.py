@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+PENDING = 16  # tokens that are entered together, unless something is looked up before: few at a time cost far more
+
 
 class NgramIndex:
     """Where each n-gram of one sequence's tokens last occurred, brought up to date as tokens are accepted.
@@ -30,6 +32,7 @@ class NgramIndex:
         self._lengths = range(longest, shortest - 1, -1)
         self._tokens: list[int] = []
         self._next: dict[tuple[int, ...], int] = {}  # an n-gram -> where the token after its last occurrence is
+        self._entered = 0  # tokens whose n-grams are there
         self.extend(tokens)
 
     def __len__(self) -> int:
@@ -37,18 +40,16 @@ class NgramIndex:
 
     def extend(self, tokens: Sequence[int]) -> None:
         """Take in the tokens that come next."""
-        tokens_so_far, known = self._tokens, len(self._tokens)
-        tokens_so_far += tokens
-        for n in self._lengths:
-            # An n-gram is entered once a token follows it, so that the suffix does not find itself.
-            for after in range(max(n, known), len(tokens_so_far)):
-                self._next[tuple(tokens_so_far[after - n : after])] = after
+        self._tokens += tokens
+        if len(self._tokens) - self._entered >= PENDING:
+            self._enter()
 
     def propose(self, lookahead: int) -> list[int]:
         """`lookahead` tokens that followed the latest earlier occurrence of the longest suffix; [] if none occurred.
 
         Where fewer follow, the proposal goes on with its own first tokens: a loop is predicted to full length.
         """
+        self._enter()
         tokens = self._tokens
         for n in self._lengths:
             start = self._next.get(tuple(tokens[-n:]))
@@ -56,3 +57,11 @@ class NgramIndex:
                 period = len(tokens) - start
                 return [tokens[start + i % period] for i in range(lookahead)]
         return []
+
+    def _enter(self) -> None:
+        tokens, entered = self._tokens, self._entered
+        for n in self._lengths:
+            # An n-gram is entered once a token follows it, so that the suffix does not find itself.
+            for after in range(max(n, entered), len(tokens)):
+                self._next[tuple(tokens[after - n : after])] = after
+        self._entered = len(tokens)

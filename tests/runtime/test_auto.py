@@ -13,7 +13,6 @@ from saguaro.runtime.sequence import Sequence
 from saguaro.runtime.speculation import NgramIndex
 from saguaro.runtime.speculation.estimates import Fallback, Mean, Way
 from saguaro.runtime.speculative_rounds import SpeculativeLoop
-from saguaro.runtime.timing import Span
 from tests.runtime.engines import Engines, random_prompts, same_in_all_modes, total
 from tests.runtime.scripted import LENGTH, draft_ranking, scripted_loop, sequence, serial
 from tests.runtime.test_cache_rows import Watch
@@ -148,13 +147,13 @@ def test_switched_off_nothing_is_drafted(engines: Engines, monkeypatch: pytest.M
 
 def test_several_rounds_are_learned_from_together() -> None:
     """But for a trial's, on which the next round depends."""
-    auto, sequences, spans = Auto(), [sequence([1], 90), sequence([2], 90)], [Span("fallback", 1.0, 1.25)]
+    auto, sequences = Auto(), [sequence([1], 90), sequence([2], 90)]
     estimates = auto.estimates
     for _ in range(NOTED):
         assert estimates.draft.at(2) is None
         auto.begin("sd", sequences)
         assert not auto.choose(sequences, {sequences[0]: [], sequences[1]: [5]})  # they wait for the draft
-        auto.note(sequences, [[7, 8], [9, 10, 11, 12]], 1.0, spans)
+        auto.note(sequences, [[7, 8], [9, 10, 11, 12]], 1.0, 0.25)
     assert estimates.draft.at(2) == 0.25
     assert estimates.rounds[Way.SEQUENTIAL].at(2) == 0.75
     assert estimates.rounds[Way.SEQUENTIAL].added == NOTED - 1  # the first one finds cold caches
@@ -168,4 +167,4 @@ def test_several_rounds_are_learned_from_together() -> None:
         assert estimates.rounds[Way.SEQUENTIAL].added == NOTED - 1 + known
         auto.begin("sd", sequences)
         auto.choose(sequences, {sequences[0]: [], sequences[1]: [5]})
-        auto.note(sequences, [[7], [8]], 1.0, spans)
+        auto.note(sequences, [[7], [8]], 1.0, 0.25)

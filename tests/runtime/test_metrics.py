@@ -6,7 +6,7 @@ import pytest
 
 from saguaro.runtime.metrics import RequestMetrics, RunMetrics, Times
 from saguaro.runtime.speculation import predicted_speedup
-from saguaro.runtime.timing import Lane, Span, covered, overlap
+from saguaro.runtime.timing import Lane, Span, covered, named, overlap
 
 
 def counted() -> RequestMetrics:
@@ -95,16 +95,19 @@ def test_a_lane_notes_what_it_calls() -> None:
     lane = Lane()
     assert lane.call("add", lambda a, b: a + b, 2, 3) == 5
     assert lane.call("other", lambda: None) is None
-    (span,) = lane.named("add")
-    assert span.end >= span.start
-    assert span.seconds == span.end - span.start
-    assert [s.name for s in lane.named("add", "other")] == ["add", "other"]
+    lane.call("later", lambda: None)
+    add, other = lane.take(2)
+    assert named([add, other], "add") == [add]
+    assert named([add, other], "add", "other") == [add, other]
+    assert add.end >= add.start
+    assert add.seconds == add.end - add.start
+    (later,) = lane.take(9)
+    assert lane.seconds == later.seconds
+    assert lane.take(1) == []
 
 
-def lane(*spans: tuple[str, float, float]) -> Lane:
-    made = Lane()
-    made.spans = [Span(*span) for span in spans]
-    return made
+def spans(*made: tuple[str, float, float]) -> list[Span]:
+    return [Span(*span) for span in made]
 
 
 def test_a_run() -> None:
@@ -112,10 +115,10 @@ def test_a_run() -> None:
     run = RunMetrics()
     run.add_round(
         0, 10,
-        lane(("forward", 3.5, 7.5), ("verification", 3, 8)),
-        lane(("fallback", 0, 3), ("forward", 0.5, 2.5), ("preparation", 3, 9), ("forward", 3, 6)),
+        spans(("forward", 3.5, 7.5), ("verification", 3, 8)),
+        spans(("fallback", 0, 3), ("forward", 0.5, 2.5), ("preparation", 3, 9), ("forward", 3, 6)),
     )  # fmt: skip
-    run.add_round(10, 20, lane(("verification", 10, 15)), lane(("preparation", 10, 13)))
+    run.add_round(10, 20, spans(("verification", 10, 15)), spans(("preparation", 10, 13)))
     assert (run.rounds, run.in_rounds) == (2, 20)
     assert run.times == Times(verification=10, preparation=9, fallback=3, overlapped=pytest.approx(5 + 3))
     assert run.overlap == pytest.approx(8 / 12)
