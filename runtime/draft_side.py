@@ -11,7 +11,7 @@ from saguaro.runtime.preparation import Preparation
 from saguaro.runtime.sequence import Sequence
 from saguaro.runtime.sessions.rollout import Progress, Rollout
 from saguaro.runtime.sessions.session import Session, Step
-from saguaro.runtime.speculation import Outcome, OutcomePolicy, Prepared, Speculation
+from saguaro.runtime.speculation import Lesson, Outcome, OutcomePolicy, Prepared, Speculation
 from saguaro.runtime.verifier import prefill
 
 
@@ -23,7 +23,7 @@ class Processed(Protocol):
     def __init__(self, processed: int) -> None: ...
 
 
-POSTPONED = 8  # lessons
+LESSONS = 8  # that are learned together: with the caches full of weights, one alone takes nearly as long
 S = TypeVar("S", bound=Processed)
 P = TypeVar("P", bound=OutcomePolicy)
 
@@ -55,7 +55,7 @@ class DraftSide(ABC, Generic[S, P]):
         self.policy, self.chunk, self.taper = policy, chunk, taper
         self.target_vocab_size, self.vocab_size = vocab_size, min(vocab_size, session.vocab_size)
         self.states: dict[Sequence, S] = {}
-        self.unlearned: list[Callable[[], None]] = []  # what outcomes taught, until there is time for it
+        self.unlearned: list[tuple[P, Lesson]] = []  # what outcomes taught, and whom
 
     def prefill(self, sequence: Sequence) -> None:
         """Compute the prompt's KV rows, all but its last token's."""
@@ -81,6 +81,7 @@ class DraftSide(ABC, Generic[S, P]):
 
     def release(self, sequence: Sequence) -> None:
         self.states.pop(sequence, None)
+        self.learn(least=1)
 
     def come_near(self, sequences: list[Sequence], states: Sequences[S | None], lengths: list[int]) -> None:
         """After several rounds that went by without the draft: up to the bonus token, sequence by sequence and in
@@ -91,12 +92,11 @@ class DraftSide(ABC, Generic[S, P]):
                 prefill(self.session, missing, state.processed, sequence.slot, self.chunk)
                 state.processed = length - 1
 
-    def learn(self, progress: Progress | None = None) -> None:
-        """After a preparation that was stopped the next round is under way, so lessons wait until there are several."""
-        stopped = progress is not None and progress.wanted <= self.lookahead
-        if not stopped or len(self.unlearned) >= POSTPONED:
-            for lesson in self.unlearned:
-                lesson()
+    def learn(self, least: int = LESSONS) -> None:
+        """If there are so many lessons."""
+        if len(self.unlearned) >= least:
+            for policy in dict.fromkeys(policy for policy, _ in self.unlearned):
+                policy.learn([lesson for own, lesson in self.unlearned if own is policy])
             self.unlearned.clear()
 
     def known(self, tokens: list[int]) -> list[int]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence as Sequences
 from dataclasses import dataclass, field
-from functools import partial
 
 import numpy as np
 
@@ -21,7 +20,7 @@ from saguaro.runtime.sequence import Sequence
 from saguaro.runtime.sessions.device_copy import on_device
 from saguaro.runtime.sessions.rollout import Progress, Rollout, roll_out
 from saguaro.runtime.sessions.session import Step
-from saguaro.runtime.speculation import Choice, Outcome, OutcomePolicy, Prepared, Ranked, Speculation
+from saguaro.runtime.speculation import Choice, Lesson, Outcome, OutcomePolicy, Prepared, Ranked, Speculation
 
 PADDING = Outcome(0, 0)  # computed for nothing, where another sequence has more outcomes
 
@@ -45,8 +44,8 @@ class Drafter(DraftSide[DraftState, OutcomePolicy]):
     def settle(self, sequence: Sequence, bonus_row: int, outcome: Outcome, hit: Prepared | None) -> None:
         state = self.states[sequence]
         if len(state.ranked) > len(state.chain):
-            learn = self.policy(sequence).learn
-            self.unlearned.append(partial(learn, state.ranked, state.chain, outcome, state.after_hit))
+            lesson = Lesson(state.ranked, Speculation.chain(state.chain), outcome, state.after_hit)
+            self.unlearned.append((self.policy(sequence), lesson))
         state.processed = min(state.processed, bonus_row)
         state.chain, state.ranked, state.after_hit = [], [], hit is not None
         if hit and state.branches:
@@ -110,7 +109,7 @@ class Drafter(DraftSide[DraftState, OutcomePolicy]):
             state.branches = Branches(rollout, b, self.lookahead)
             preparation.caches[sequence].open(choice.outcomes, state.branches.speculation)
         roll_out(self.session, rollout)
-        self.learn(preparation.progress)
+        self.learn()
 
     def _branch_step(self, bonus_rows: list[int], choices: list[Choice], width: int) -> Step:
         """The first token of every branch: after `node` tokens of the chain, the bonus token of its outcome."""

@@ -21,7 +21,7 @@ from saguaro.runtime.preparation import Preparation
 from saguaro.runtime.sequence import Sequence
 from saguaro.runtime.sessions.rollout import Rollout, roll_out
 from saguaro.runtime.sessions.session import Session
-from saguaro.runtime.speculation import Outcome, Prepared, Ranked, Speculation
+from saguaro.runtime.speculation import Lesson, Outcome, Prepared, Ranked, Speculation
 from saguaro.runtime.speculation.adaptive import AdaptivePolicy
 from saguaro.runtime.speculation.forest import Forest
 from saguaro.runtime.speculation.tree import EMPTY
@@ -63,8 +63,8 @@ class TreeDrafter(DraftSide[TreeState, AdaptivePolicy]):
     def settle(self, sequence: Sequence, bonus_row: int, outcome: Outcome, hit: Prepared | None) -> None:
         state = self.states[sequence]
         if state.ranked:
-            learn = self.policy(sequence).learn_in_tree
-            self.unlearned.append(partial(learn, state.ranked, state.speculation, outcome, state.after_hit))
+            lesson = Lesson(state.ranked, state.speculation, outcome, state.after_hit)
+            self.unlearned.append((self.policy(sequence), lesson))
         path = state.speculation.path(outcome.node)
         root = bonus_row - 1 - len(path)
         kept = [root + node for node in path if root + node < state.processed]
@@ -137,7 +137,7 @@ class TreeDrafter(DraftSide[TreeState, AdaptivePolicy]):
                 grove.forest.grow(self.policy(sequence).budget, self.policy(sequence).worth if self.taper else 0.0)
                 for sequence, grove in zip(sequences, groves, strict=True)
             ]
-        self.learn(progress)
+        self.learn()
 
     def _below_the_bonus_token(self, sequence: Sequence, state: TreeState) -> Grove:
         """A tree whose root is computed already."""

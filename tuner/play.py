@@ -6,7 +6,7 @@ target did not choose, those recorded at the same distance stand in: what matter
 
 from __future__ import annotations
 
-from saguaro.runtime.speculation import Choice, NgramIndex, Outcome, Speculation
+from saguaro.runtime.speculation import Choice, Lesson, NgramIndex, Outcome, Speculation
 from saguaro.runtime.speculation.adaptive import AdaptivePolicy
 from saguaro.runtime.speculation.forest import Forest
 from saguaro.runtime.speculation.tree import EMPTY
@@ -59,7 +59,7 @@ class Played:
     def learn_tree(self, policy: AdaptivePolicy) -> None:
         """As `TreeDrafter` does, also where nothing is prepared."""
         ranked = [self.recording.ranked(self.at + depth) for depth in self.speculation.depths()]
-        policy.learn_in_tree(ranked, self.speculation, self.outcome(), self.after_hit)
+        policy.learn([Lesson(ranked, self.speculation, self.outcome(), self.after_hit)])
 
 
 class ChainPreparation:
@@ -69,9 +69,8 @@ class ChainPreparation:
         self._recording, self._at, self._lookahead = played.recording, played.at, settings.lookahead
         count = len(played.speculation)
         self._ranked = [played.recording.ranked(played.at + k) for k in range(count + 1)]
-        self._learn = policy.learn
-        self._speculated, self._after_hit = played.speculation.tokens, played.after_hit
-        self._choice: Choice = policy.choose(self._ranked, self._speculated, self._after_hit)
+        self._policy, self._speculation, self._after_hit = policy, played.speculation, played.after_hit
+        self._choice: Choice = policy.choose(self._ranked, self._speculation.tokens, self._after_hit)
         widths = [width for width in self._choice.widths if width]
         self._widths = widths if taper or not widths else [widths[0]] * settings.lookahead
         self._layers, self._in_time = 0, 0
@@ -98,7 +97,7 @@ class ChainPreparation:
         return (Speculation.chain(tokens), max(0, len(tokens) + 1 - computed)) if tokens else None
 
     def learn(self, outcome: Outcome) -> None:
-        self._learn(self._ranked, self._speculated, outcome, self._after_hit)
+        self._policy.learn([Lesson(self._ranked, self._speculation, outcome, self._after_hit)])
 
 
 class TreePreparation:
@@ -135,7 +134,7 @@ class TreePreparation:
         return (speculation, nodes.count(-1)) if speculation else None
 
     def learn(self, outcome: Outcome) -> None:
-        self._policy.learn_in_tree(self._ranked, self._speculation, outcome, self._after_hit)
+        self._policy.learn([Lesson(self._ranked, self._speculation, outcome, self._after_hit)])
 
 
 def prepare(

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from saguaro.runtime.speculation.outcomes import Choice, Ranked
+from saguaro.runtime.speculation.outcomes import Choice, Lesson, Ranked
 from saguaro.runtime.speculation.score_noise import ScoreNoise
 from saguaro.runtime.speculation.tree import Outcome, Speculation
 
@@ -54,12 +54,20 @@ class AdaptivePolicy:
         widths = [len(outcomes), *(used[1:] >= self.worth).sum(1).tolist()]
         return Choice(outcomes, [*widths, min(widths[-1], int((chances >= LIKELY).sum()))])
 
-    def learn(
-        self, ranked: Sequence[Ranked], speculated: Sequence[int], outcome: Outcome, after_hit: bool
-    ) -> None:
-        self.accepted += outcome.node
-        self.tested += min(outcome.node + 1, len(speculated))
-        self._count(ranked[: outcome.node + 1], [*speculated[: outcome.node], outcome.bonus], after_hit)
+    def learn(self, lessons: Sequence[Lesson]) -> None:
+        for after_hit in (False, True):
+            known: list[tuple[Ranked, int]] = []  # candidates, and the target's own token in their place
+            for ranked, speculation, (node, bonus), _ in (one for one in lessons if one.after_hit is after_hit):
+                accepted, tested = speculation.tried(node)
+                self.accepted, self.tested = self.accepted + accepted, self.tested + tested
+                path = speculation.path(node)
+                truth = [*(speculation.tokens[node - 1] for node in path), bonus]
+                known += [
+                    (ranked[node], token) for node, token in zip((0, *path), truth, strict=True) if node < len(ranked)
+                ]
+            if known:
+                tokens, scores = _arrays([candidates for candidates, _ in known])
+                self.score_noise.learn(scores, tokens, np.array([token for _, token in known]), int(after_hit))
 
     def choose_in_tree(
         self, ranked: Sequence[Ranked], speculation: Speculation, after_hit: bool
@@ -79,19 +87,6 @@ class AdaptivePolicy:
         nodes, bonuses = best // tokens.shape[1], tokens.ravel()[best]
         return list(zip(map(Outcome, nodes.tolist(), bonuses.tolist()), scores[best].tolist(), strict=True))
 
-    def learn_in_tree(
-        self, ranked: Sequence[Ranked], speculation: Speculation, outcome: Outcome, after_hit: bool
-    ) -> None:
-        """Take in what the target made of a token tree, of whose nodes the first `len(ranked)` are computed."""
-        path = speculation.path(outcome.node)
-        accepted, tested = speculation.tried(outcome.node)
-        self.accepted += accepted
-        self.tested += tested
-        truth = [*(speculation.tokens[node - 1] for node in path), outcome.bonus]
-        known = [(ranked[node], token) for node, token in zip((0, *path), truth, strict=True) if node < len(ranked)]
-        if known:
-            self._count([candidates for candidates, _ in known], [token for _, token in known], after_hit)
-
     def probabilities(self, ranked: Sequence[Ranked], after_hit: bool) -> tuple[np.ndarray, np.ndarray]:
         """The candidates' tokens, and each one's chance to be the target's own token there: `[rows, M]` both."""
         tokens, scores = _arrays(ranked)
@@ -106,11 +101,6 @@ class AdaptivePolicy:
             raise ValueError("tested and accepted are no counts")
         self.score_noise.restore(statistics)
         self.tested, self.accepted = tested, accepted
-
-    def _count(self, ranked: Sequence[Ranked], truth: Sequence[int], after_hit: bool) -> None:
-        """Take in which token was the target's own after each of some nodes."""
-        tokens, scores = _arrays(ranked)
-        self.score_noise.learn(scores, tokens, np.array(truth), int(after_hit))
 
 
 def _arrays(ranked: Sequence[Ranked]) -> tuple[np.ndarray, np.ndarray]:

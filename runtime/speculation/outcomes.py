@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from saguaro.runtime.speculation.tree import Outcome
+from saguaro.runtime.speculation.tree import Outcome, Speculation
 
 
 class Ranked(NamedTuple):
@@ -15,6 +15,15 @@ class Ranked(NamedTuple):
 
     tokens: Sequence[int] | np.ndarray  # [M]
     scores: Sequence[float] | np.ndarray
+
+
+class Lesson(NamedTuple):
+    """What the target made of a speculation."""
+
+    ranked: Sequence[Ranked]  # after the bonus token, node 1, ...: as far as the draft computed them
+    speculation: Speculation
+    outcome: Outcome
+    after_hit: bool  # whether the speculation was prepared, and is no fallback
 
 
 class Choice(NamedTuple):

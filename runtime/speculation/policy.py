@@ -9,8 +9,7 @@ from typing import Any, Protocol
 
 from saguaro.runtime.speculation.adaptive import AdaptivePolicy
 from saguaro.runtime.speculation.fan_out import geometric_fan_out, uniform_fan_out
-from saguaro.runtime.speculation.outcomes import Choice, Ranked, choose_outcomes
-from saguaro.runtime.speculation.tree import Outcome
+from saguaro.runtime.speculation.outcomes import Choice, Lesson, Ranked, choose_outcomes
 
 FAN_OUTS = (2, 4, 8)  # where the miss curve is measured
 
@@ -29,10 +28,8 @@ class OutcomePolicy(Protocol):
         """
         ...
 
-    def learn(
-        self, ranked: Sequence[Ranked], speculated: Sequence[int], outcome: Outcome, after_hit: bool
-    ) -> None:
-        """Take in what the target made of the speculation."""
+    def learn(self, lessons: Sequence[Lesson]) -> None:
+        """Several take hardly longer than one."""
         ...
 
 
@@ -79,16 +76,15 @@ class FixedFanOut:
         outcomes = choose_outcomes(tokens, speculated, self.fan_out(len(speculated)))
         return Choice(outcomes, [len(outcomes)] * self.lookahead + [0])
 
-    def learn(
-        self, ranked: Sequence[Ranked], speculated: Sequence[int], outcome: Outcome, after_hit: bool
-    ) -> None:
-        self.accepted += outcome.node
-        self.tested += min(outcome.node + 1, len(speculated))
-        excluded = speculated[outcome.node] if outcome.node < len(speculated) else -1
-        others = [token for token in ranked[outcome.node].tokens if token != excluded]
-        rank = others.index(outcome.bonus) if outcome.bonus in others else len(others)
-        self.bonuses += 1
-        self.missed = [missed + (rank >= f) for f, missed in zip(FAN_OUTS, self.missed, strict=True)]
+    def learn(self, lessons: Sequence[Lesson]) -> None:
+        for ranked, speculation, (node, bonus), _ in lessons:
+            accepted, tested = speculation.tried(node)
+            self.accepted, self.tested = self.accepted + accepted, self.tested + tested
+            excluded = [*speculation.tokens, -1][node]
+            others = [token for token in ranked[node].tokens if token != excluded]
+            rank = others.index(bonus) if bonus in others else len(others)
+            self.bonuses += 1
+            self.missed = [missed + (rank >= f) for f, missed in zip(FAN_OUTS, self.missed, strict=True)]
 
     def statistics(self) -> dict[str, Any]:
         return {"tested": self.tested, "accepted": self.accepted, "bonuses": self.bonuses, "missed": self.missed}

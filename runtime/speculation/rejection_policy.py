@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from saguaro.runtime.speculation.outcomes import Choice, Ranked
+from saguaro.runtime.speculation.outcomes import Choice, Lesson, Ranked
 from saguaro.runtime.speculation.policy import OutcomePolicy, outcome_policy
 from saguaro.runtime.speculation.score_noise import ScoreNoise
 from saguaro.runtime.speculation.tree import Outcome
@@ -49,16 +49,15 @@ class RejectionPolicy:
         outcomes = list(map(Outcome, (best // tokens.shape[1]).tolist(), tokens.ravel()[best].tolist()))
         return Choice(outcomes, [len(outcomes)] * self.lookahead + [0])
 
-    def learn(
-        self, ranked: Sequence[Ranked], speculated: Sequence[int], outcome: Outcome, after_hit: bool
-    ) -> None:
-        bins = _uniform_bins(ranked[: min(outcome.node + 1, len(speculated))])
-        np.add.at(self.tested, bins, 1)
-        np.add.at(self.accepted, bins[: outcome.node], 1)
-        tokens, scores = _bonuses(ranked)
-        here = slice(outcome.node, outcome.node + 1)
-        situation = END if outcome.node == len(speculated) else STOP
-        self.score_noise.learn(scores[here], tokens[here], np.array([outcome.bonus]), situation)
+    def learn(self, lessons: Sequence[Lesson]) -> None:
+        for ranked, speculation, (node, bonus), _ in lessons:
+            bins = _uniform_bins(ranked[: min(node + 1, len(speculation))])
+            np.add.at(self.tested, bins, 1)
+            np.add.at(self.accepted, bins[:node], 1)
+            tokens, scores = _bonuses(ranked)
+            here = slice(node, node + 1)
+            situation = END if node == len(speculation) else STOP
+            self.score_noise.learn(scores[here], tokens[here], np.array([bonus]), situation)
 
 
 def _bonuses(ranked: Sequence[Ranked]) -> tuple[np.ndarray, np.ndarray]:

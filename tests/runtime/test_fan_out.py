@@ -5,11 +5,14 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
 
 from saguaro.runtime.speculation import (
+    Lesson,
     Outcome,
     Ranked,
+    Speculation,
     choose_outcomes,
     geometric_fan_out,
     outcome_policy,
@@ -113,4 +116,26 @@ def test_every_policy_keeps_to_the_rules(kind: str | list[int]) -> None:
         for node, bonus in outcomes:
             assert bonus in ranked[node].tokens
             assert node == lookahead or bonus != chain[node]
-        policy.learn(ranked, chain, Outcome(dice.randint(0, lookahead), dice.randrange(30)), dice.random() < 0.5)
+        outcome = Outcome(dice.randint(0, lookahead), dice.randrange(30))
+        policy.learn([Lesson(ranked, Speculation.chain(chain), outcome, dice.random() < 0.5)])
+
+
+@pytest.mark.parametrize("kind", ["adaptive", "uniform"])
+def test_lessons_are_worth_the_same_together(kind: str) -> None:
+    """But for how much the older of them are forgotten meanwhile. Chains and trees, after hits and fallbacks."""
+    dice, alone, together = random.Random(3), outcome_policy(kind, 6, 3), outcome_policy(kind, 6, 3)
+    lessons = []
+    for number in range(8):
+        scores = sorted((dice.uniform(-5, 5) for _ in range(7)), reverse=True)
+        ranked = [Ranked(dice.sample(range(30), 7), scores) for _ in range(4)]
+        parents = (0, 1, 2) if number % 2 else (0, 0, 1)
+        speculation = Speculation(tuple(int(ranked[parent].tokens[0]) for parent in parents), parents)
+        outcome = Outcome(dice.randint(0, 3), dice.randrange(30))
+        lessons.append(Lesson(ranked, speculation, outcome, number % 3 == 0))
+        alone.learn(lessons[-1:])
+    together.learn(lessons)
+    expected, found = alone.statistics(), together.statistics()
+    assert expected.keys() == found.keys()
+    for name, value in expected.items():
+        assert np.array(found[name]) == pytest.approx(np.array(value), rel=0.02, abs=0.02), name
+        assert np.any(np.array(value) != np.array(outcome_policy(kind, 6, 3).statistics()[name]))

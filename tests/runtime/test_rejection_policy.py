@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from saguaro.runtime.speculation import Outcome, Ranked
+from saguaro.runtime.speculation import Lesson, Outcome, Ranked, Speculation
 from saguaro.runtime.speculation.rejection_policy import END, STOP, RejectionPolicy, rejection_policies
 
 CHAIN = [7, 8]
@@ -28,7 +28,8 @@ def test_small_uniforms_move_the_budget_along_the_chain(uniforms: tuple[float, f
     policy = RejectionPolicy(6, 2)
     for u, accepted in ((0.02, True), (0.95, False)):  # what was seen: the uniform alone decides
         for _ in range(50):
-            policy.learn(ranked(u, 0.5), CHAIN, Outcome(2, 41) if accepted else Outcome(0, 1), True)
+            outcome = Outcome(2, 41) if accepted else Outcome(0, 1)
+            policy.learn([Lesson(ranked(u, 0.5), Speculation.chain(CHAIN), outcome, True)])
     choice = policy.choose(ranked(*uniforms), CHAIN, True)
     assert choice.outcomes[0].node == likeliest
     assert choice.widths == [6, 6, 0]
@@ -44,7 +45,7 @@ def test_no_chain() -> None:
 def test_the_last_place_is_learned_apart() -> None:
     policy = RejectionPolicy(6, 2)
     before = policy.score_noise.likelihood.copy()
-    policy.learn(ranked(0.5, 0.5), CHAIN, Outcome(2, 41), True)
+    policy.learn([Lesson(ranked(0.5, 0.5), Speculation.chain(CHAIN), Outcome(2, 41), True)])
     assert (policy.score_noise.likelihood[STOP] == before[STOP]).all()
     assert (policy.score_noise.likelihood[END] != before[END]).any()
     assert policy.tested.sum() == pytest.approx(4 * 10 + 2)

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import pytest
 
-from saguaro.runtime.draft_side import POSTPONED
+from saguaro.runtime.draft_side import LESSONS
 from saguaro.runtime.rounds import ACCOUNTED
 from saguaro.runtime.sequence import Sequence
-from saguaro.runtime.sessions.rollout import Progress
 from saguaro.runtime.speculation.adaptive import AdaptivePolicy
 from saguaro.runtime.speculative_rounds import ConcurrentLoop
 from tests.runtime.scripted import (
@@ -24,6 +21,13 @@ from tests.runtime.scripted import (
 PROMPT = [3, 1, 4, 1, 5, 9, 2]
 FORWARDS = [("ar", "target")] + [(mode, who) for mode in ("sd", "ssd") for who in ("target", "draft")]
 EVERY_PLACE = [(lookahead, place) for lookahead in range(1, 6) for place in range(lookahead + 1)]
+
+
+class Learner:
+    """An outcome policy, as far as lessons go."""
+
+    def __init__(self, learned: list[list[int]]):
+        self.learn = learned.append
 
 
 def expect(sequences: list[Sequence]) -> None:
@@ -157,21 +161,21 @@ def test_who_enters_is_drafted_for_alone(monkeypatch: pytest.MonkeyPatch, mode: 
 
 
 @pytest.mark.parametrize("tree_nodes", [0, 6])
-def test_lessons_wait_while_the_next_round_does(tree_nodes: int) -> None:
-    """After a preparation that was stopped nothing is learned, unless several lessons have come together."""
+def test_lessons_are_learned_together(tree_nodes: int) -> None:
+    """Each policy gets its own, several at once, and the rest when a sequence leaves."""
     with scripted_loop("ssd", target_ranking, lookahead=3, tree_nodes=tree_nodes) as (loop, _, _):
         assert isinstance(loop, ConcurrentLoop)
         drafter, learned = loop.drafter, []
-        stopped, whole = Progress(4), Progress(4)
-        stopped.stop_after(2)
-        for number in range(POSTPONED):
+        policies = [Learner(learned), Learner(learned)]
+        for number in range(LESSONS):
+            drafter.learn()
             assert learned == []
-            drafter.unlearned.append(partial(learned.append, number))
-            drafter.learn(stopped)
-        assert learned == list(range(POSTPONED))
-        drafter.unlearned.append(partial(learned.append, -1))
-        drafter.learn(whole)
-        assert learned[-1] == -1
+            drafter.unlearned.append((policies[number % 2], number))
+        drafter.learn()
+        assert learned == [list(range(0, LESSONS, 2)), list(range(1, LESSONS, 2))]
+        drafter.unlearned.append((policies[0], -1))
+        drafter.release(sequence([1], 1))
+        assert learned[2:] == [[-1]]
         assert not drafter.unlearned
 
 
