@@ -33,7 +33,10 @@ class Branches:
 
     def computed(self, branch: int) -> int:
         """The depths that are done."""
-        return sum(width > branch for width in self._rollout.widths[: self._rollout.progress.drafted])
+        depths = self._rollout.progress.drafted
+        while depths and self._rollout.widths[depths - 1] <= branch:  # no depth is wider than the one before
+            depths -= 1
+        return depths
 
     def row(self, branch: int, depth: int) -> int:
         return self._rows[depth] + branch

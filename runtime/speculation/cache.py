@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from saguaro.runtime.speculation.tree import Outcome, Speculation
 
 Drafted = tuple[Speculation, tuple[int, ...]]  # a speculation, and a forest's numbers of its nodes where it is a tree
 
 
-@dataclass(frozen=True)
-class Prepared:
+class Prepared(NamedTuple):
     """A speculation that continues an outcome, and the draft's branch that holds its KV rows."""
 
     speculation: Speculation

@@ -10,7 +10,7 @@ from saguaro.runtime.speculation.fallback import way_speeds
 
 PLAIN = 1.05  # so much plain decoding counts: leaving it and coming back costs, and no batch is to be slower than AR
 MARGIN = 0.02  # by how much another way must be faster to be gone over to: less is not worth the change
-PERIOD = 4  # rounds between two comparisons
+PERIOD = 8  # rounds between two comparisons
 FIRST = 32  # rounds before a batch of one tries another way; larger ones, where drafting gains less, try earlier
 TIMED = 4  # rounds of a trial that are to be timed
 LONGEST = 8  # rounds of a trial: not all can be timed
