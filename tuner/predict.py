@@ -47,7 +47,7 @@ class Predictor:
         forward passes is known less well. The kinds take turns with AR, and what they take is counted in its rounds.
 
         Args:
-            at: AR and SSD with chains among them.
+            at: AR and SSD with chains among them. Of other kinds the costs keep what they say.
         """
         ar, chains = (next(one for one in at if one.kind == kind) for kind in ("ar", "ssd"))
         looking = next((one for one in at if one.kind == "ssd ngram"), chains)
@@ -55,20 +55,20 @@ class Predictor:
         wanted = [*at, auto, rejection] if self.runner.temperature > 0 else [*at, auto]
         real, rounds = self._measure(wanted, batch, progress)
         verification = median(span.seconds for r in rounds[ar] for span in r.target if span.name == "verification")
-        costs = replace(costs.scaled(verification / costs.verify(0, False)), scale={})
-        ar_round, scale = median(real[ar].round_seconds), {}
+        costs, ar_round = costs.scaled(verification / costs.verify(0, False)), median(real[ar].round_seconds)
         for settings in at:
             if settings.mode == "ssd":
                 costs.start[settings.kind] = _start(rounds[settings], settings.tree_nodes > 0)
             seconds = ar_round * median(_ratios(real[settings].round_seconds, real[ar].round_seconds))
+            costs.scale[settings.kind] = 1.0
             played = self.simulate(settings, costs, batch)
             if played.seconds > played.fixed:
-                scale[settings.kind] = (played.rounds * seconds - played.fixed) / (played.seconds - played.fixed)
+                costs.scale[settings.kind] = (played.rounds * seconds - played.fixed) / (played.seconds - played.fixed)
         better = map(max, real[chains].rates, real[looking].rates)
-        scale["auto"] = min(1.0, median(_ratios(real[auto].rates, list(better))))
+        costs.scale["auto"] = min(1.0, median(_ratios(real[auto].rates, list(better))))
         if rejection in real:
-            scale["rejection"] = median(_ratios(real[rejection].rates, real[chains].rates))
-        return replace(costs, scale=scale)
+            costs.scale["rejection"] = median(_ratios(real[rejection].rates, real[chains].rates))
+        return costs
 
     def simulate(self, settings: Settings, costs: Costs, batch: int) -> Prediction:
         policy = AdaptivePolicy(settings.budget, settings.lookahead)
@@ -124,7 +124,7 @@ class Predictor:
                     rounds[one] += llm.trace.rounds
         finally:
             llm.trace = None
-        progress(1, 1)
+        progress(self.repeat * len(measured), self.repeat * len(measured))
         return measured, rounds
 
 

@@ -25,6 +25,7 @@ from saguaro.tuner.report import Report
 from saguaro.tuner.runs import Measured, Runner
 from saguaro.tuner.settings import Settings, grid
 
+CALIBRATIONS = 3  # at most
 VERIFIED = 4  # of the predicted best, how many are run
 KINDS: tuple[dict[str, Any], ...] = (  # the best of each is run too
     {"mode": "ar"}, {"mode": "sd"}, {"mode": "ssd", "tree_nodes": 0}, {"fallback": "ngram"}, {"fallback": "auto"},
@@ -94,12 +95,20 @@ class Tuner:
         recordings = self._recordings()
         predictor = Predictor(self.runner, recordings, self.base, self.repeat)
         costs = {batch: self._costs(batch, predictor) for batch in self.batches}
-        predicted = self._predict(predictor, costs)
-        # Once more, at what looks best: there it matters that predictions hold.
-        ranked = sorted(predicted, key=lambda s: -mean_speed(predicted[s]))
-        best = {settings.kind: settings for settings in reversed(ranked)}
-        costs = {batch: self._calibrated(batch, predictor, costs[batch], list(best.values())) for batch in costs}
-        predicted = self._predict(predictor, costs)
+        trees = sorted({s.tree_nodes for s in self.settings if s.tree_nodes and s.lookahead == self.base.lookahead})
+        at = predictor.nearby(trees[len(trees) // 2] if trees else 0)
+        calibrated: set[Settings] = set()
+        for _ in range(CALIBRATIONS):
+            costs = {batch: self._calibrated(batch, predictor, costs[batch], at) for batch in costs}
+            calibrated.update(at)
+            predicted = self._predict(predictor, costs)
+            # Again, at what looks best of each kind: there it matters that predictions hold.
+            played = [s for s in predicted if s.fallback != "auto" and s.verification == "coupled"]
+            best = {one.kind: one for one in sorted(played, key=lambda s: mean_speed(predicted[s]))}
+            unlike = [settings for settings in best.values() if settings not in calibrated]
+            if not unlike:
+                break
+            at = list(dict.fromkeys([best["ar"], best["ssd"], *unlike]))
         rows = [
             {**settings.to_dict(), "predicted": {str(batch): speed for batch, speed in speeds.items()}}
             for settings, speeds in predicted.items()
@@ -156,9 +165,7 @@ class Tuner:
             stage = f"costs, batch {batch}"
             costs = meter.measure(lambda done, total: self.progress(stage, done, total))
             self.report.note(costs.to_dict(), "costs", str(batch))
-        trees = sorted({s.tree_nodes for s in self.settings if s.tree_nodes and s.lookahead == self.base.lookahead})
-        nearby = predictor.nearby(trees[len(trees) // 2] if trees else 0)
-        return self._calibrated(batch, predictor, Costs.from_dict(self.report.get("costs", str(batch))), nearby)
+        return Costs.from_dict(self.report.get("costs", str(batch)))
 
     def _calibrated(self, batch: int, predictor: Predictor, costs: Costs, at: list[Settings]) -> Costs:
         names = ("calibrated", str(batch), ", ".join(map(str, at)))
