@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from time import perf_counter
+
 import pytest
 
 from saguaro.runtime.draft_side import LESSONS
@@ -9,6 +11,7 @@ from saguaro.runtime.rounds import ACCOUNTED
 from saguaro.runtime.sequence import Sequence
 from saguaro.runtime.speculation.adaptive import AdaptivePolicy
 from saguaro.runtime.speculative_rounds import ConcurrentLoop
+from saguaro.runtime.trace import Trace
 from tests.runtime.scripted import (
     LENGTH,
     draft_ranking,
@@ -199,9 +202,11 @@ def test_an_error_in_a_forward_leaves_the_loop_ready(mode: str, who: str, call: 
         with pytest.raises(MemoryError, match="as if"):
             list(loop.run([sequence([i, 5, 6], 30) for i in range(3)]))
         assert not loop.active
-        fresh = [sequence([i, 7], 12) for i in range(4)]
+        fresh, trace, begin = [sequence([i, 7], 12) for i in range(4)], Trace(), perf_counter()
+        loop.trace = trace
         list(loop.run(fresh))
     expect(fresh)
+    assert all(span.start > begin for one in trace.rounds for span in (*one.target, *one.draft))
 
 
 def test_the_scripted_session_notices_a_wrong_mask() -> None:
