@@ -8,12 +8,13 @@ from math import exp, log
 from statistics import fmean, median
 
 from saguaro.runtime.speculation.adaptive import AdaptivePolicy
-from saguaro.runtime.trace import Round, Trace
+from saguaro.runtime.trace import Round
 from saguaro.tuner.costs import Costs
 from saguaro.tuner.recording import Recording
-from saguaro.tuner.runs import Measured, Runner
+from saguaro.tuner.runs import Runner
 from saguaro.tuner.settings import Settings
 from saguaro.tuner.simulation import Prediction, Simulation
+from saguaro.tuner.turns import Turn, Turns
 
 VARIED = 12  # of the predicted best, for how many the other fallbacks and rejection verification are looked at
 
@@ -53,21 +54,30 @@ class Predictor:
         looking = next((one for one in at if one.kind == "ssd ngram"), chains)
         auto, rejection = replace(chains, fallback="auto"), replace(chains, verification="rejection")
         wanted = [*at, auto, rejection] if self.runner.temperature > 0 else [*at, auto]
-        real, rounds = self._measure(wanted, batch, progress)
-        verification = median(span.seconds for r in rounds[ar] for span in r.target if span.name == "verification")
-        costs, ar_round = costs.scaled(verification / costs.verify(0, False)), median(real[ar].round_seconds)
+        turns = Turns(self.runner, ar, batch)
+        passes: dict[Settings, list[Turn]] = {settings: [] for settings in wanted}
+        total = self.repeat * len(passes)
+        for number in range(total):
+            progress(number, total)
+            settings = list(passes)[number % len(passes)]
+            passes[settings].append(turns.take(settings))
+        progress(total, total)
+        verification = median(span.seconds for r in turns.ar_rounds for span in r.target if span.name == "verification")
+        ar_round = median(r.end - r.start for r in turns.ar_rounds)
+        costs = costs.scaled(verification / costs.verify(0, False))
         for settings in at:
             if settings.mode == "ssd":
-                costs.start[settings.kind] = _start(rounds[settings], settings.tree_nodes > 0)
-            seconds = ar_round * median(_ratios(real[settings].round_seconds, real[ar].round_seconds))
+                rounds = [r for turn in passes[settings] for r in turn.rounds]
+                costs.start[settings.kind] = _start(rounds, settings.tree_nodes > 0)
+            seconds = ar_round * median(turn.seconds for turn in passes[settings])
             costs.scale[settings.kind] = 1.0
             played = self.simulate(settings, costs, batch)
             if played.seconds > played.fixed:
                 costs.scale[settings.kind] = (played.rounds * seconds - played.fixed) / (played.seconds - played.fixed)
-        better = map(max, real[chains].rates, real[looking].rates)
-        costs.scale["auto"] = min(1.0, median(_ratios(real[auto].rates, list(better))))
-        if rejection in real:
-            costs.scale["rejection"] = median(_ratios(real[rejection].rates, real[chains].rates))
+        speeds = {settings: median(turn.speed for turn in taken) for settings, taken in passes.items()}
+        costs.scale["auto"] = min(1.0, speeds[auto] / max(speeds[chains], speeds[looking]))
+        if rejection in speeds:
+            costs.scale["rejection"] = speeds[rejection] / speeds[chains]
         return costs
 
     def simulate(self, settings: Settings, costs: Costs, batch: int) -> Prediction:
@@ -107,30 +117,6 @@ class Predictor:
                 predicted[replace(settings, verification="rejection")] = speeds
         progress(total, total)
         return predicted
-
-    def _measure(
-        self, settings: list[Settings], batch: int, progress: Progress
-    ) -> tuple[dict[Settings, Measured], dict[Settings, list[Round]]]:
-        """Real passes, in turn, and their rounds."""
-        measured = {one: Measured() for one in settings}
-        rounds: dict[Settings, list[Round]] = {one: [] for one in settings}
-        llm = self.runner.llm
-        try:
-            for again in range(self.repeat):
-                for i, (one, into) in enumerate(measured.items()):
-                    progress(again * len(measured) + i, self.repeat * len(measured))
-                    llm.trace = Trace()
-                    self.runner.run(one, batch, into)
-                    rounds[one] += llm.trace.rounds
-        finally:
-            llm.trace = None
-        progress(self.repeat * len(measured), self.repeat * len(measured))
-        return measured, rounds
-
-
-def _ratios(mine: list[float], theirs: list[float]) -> list[float]:
-    """Of passes that took turns."""
-    return [one / other for one, other in zip(mine, theirs, strict=True)]
 
 
 def _start(rounds: list[Round], tree: bool) -> float:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from statistics import median
 from typing import Any
 
 from saguaro.llm import LLM
@@ -21,14 +20,6 @@ class Measured:
     round_seconds: list[float] = field(default_factory=list)
     metrics: RequestMetrics = field(default_factory=RequestMetrics)
 
-    def to_dict(self) -> dict[str, Any]:
-        return {
-            "tokens_per_second": median(self.rates),
-            "round_seconds": median(self.round_seconds),
-            "tokens_per_round": self.metrics.tokens_per_round,
-            "hit_rate": self.metrics.hit_rate,
-        }
-
 
 class Runner:
     """`prompts` (token ids) with a seed each, at one temperature."""
@@ -41,14 +32,17 @@ class Runner:
         ]
         self.statistics: dict[str, Any] = {}  # what the outcome policy knows when a run begins
 
-    def run(self, settings: Settings, batch: int, into: Measured) -> list[RequestOutput]:
-        """One pass over all prompts, `batch` at a time."""
+    def run(
+        self, settings: Settings, batch: int, into: Measured, prompts: int | None = None
+    ) -> list[RequestOutput]:
+        """One pass over all prompts, or so many, `batch` at a time."""
         self.llm.change(**settings.changes())
         if self.statistics:
             self.llm.pair.policies.restore(self.statistics)
         outputs, seconds, rounds = [], 0.0, 0
-        for first in range(0, len(self.prompts), batch):
-            some = slice(first, first + batch)
+        count = len(self.prompts[:prompts])
+        for first in range(0, count, batch):
+            some = slice(first, min(first + batch, count))
             outputs += self.llm.generate(list(self.prompts[some]), self.params[some], mode=settings.mode)
             seconds += self.llm.last_run.in_rounds
             rounds += self.llm.last_run.rounds

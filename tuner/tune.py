@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
-
-import numpy as np
 
 from saguaro.engine.directory import rewrite_manifest
 from saguaro.engine.limits import change_speculation
@@ -24,8 +23,9 @@ from saguaro.tuner.recording import Recording, record
 from saguaro.tuner.report import Report
 from saguaro.tuner.runs import Measured, Runner
 from saguaro.tuner.settings import Settings, grid
+from saguaro.tuner.turns import Turns
 
-CALIBRATIONS = 3  # at most
+CALIBRATIONS = 2  # at most
 VERIFIED = 4  # of the predicted best, how many are run
 KINDS: tuple[dict[str, Any], ...] = (  # the best of each is run too
     {"mode": "ar"}, {"mode": "sd"}, {"mode": "ssd", "tree_nodes": 0}, {"fallback": "ngram"}, {"fallback": "auto"},
@@ -189,26 +189,31 @@ class Tuner:
 
     def _verify(self, chosen: list[Settings], predicted: Speeds) -> list[Verified]:
         """Run each, taking turns, so that what else the machine does weighs on all alike."""
-        runs: dict[tuple[Settings, int], Measured] = {(s, b): Measured() for s in chosen for b in self.batches}
+        ar = next(settings for settings in chosen if settings.mode == "ar")
+        turns = {batch: Turns(self.runner, ar, batch) for batch in self.batches}
+        runs: dict[tuple[Settings, int], list[dict[str, float]]] = {(s, b): [] for b in self.batches for s in chosen}
         done, total = 0, self.repeat * len(runs)
         for again in range(self.repeat):
             for settings, batch in runs:
                 self.progress("verification", done, total)
                 names = ("verified", str(batch), str(settings), str(again))
                 if self.report.get(*names) is None:
-                    one = Measured()
-                    self.runner.run(settings, batch, one)
-                    self.report.note(one.to_dict(), *names)
-                runs[settings, batch].rates.append(self.report.get(*names)["tokens_per_second"])
+                    turn = turns[batch].take(settings)
+                    one = {"tokens_per_second": turn.tokens_per_second, "speed": turn.speed}
+                    self.report.note(one, *names)
+                runs[settings, batch].append(self.report.get(*names))
                 done += 1
         self.progress("verification", total, total)
-        ar = next(settings for settings in chosen if settings.mode == "ar")
+
+        def typical(settings: Settings, name: str) -> dict[int, float]:
+            return {b: median(one[name] for one in runs[settings, b]) for b in self.batches}
+
         return [
             Verified(
                 settings,
                 {b: predicted[settings][b] / predicted[ar][b] for b in self.batches},
-                {b: float(np.median(np.divide(runs[settings, b].rates, runs[ar, b].rates))) for b in self.batches},
-                {b: float(np.median(runs[settings, b].rates)) for b in self.batches},
+                typical(settings, "speed"),
+                typical(settings, "tokens_per_second"),
             )
             for settings in chosen
         ]
