@@ -25,6 +25,7 @@ class ModeResult:
     repeat: int
     request: RequestMetrics = field(default_factory=RequestMetrics)
     run: RunMetrics = field(default_factory=RunMetrics)
+    passes: list[RunMetrics] = field(default_factory=list)  # of each repeat
     seconds_of: dict[int, list[float]] = field(default_factory=dict)  # prompt -> of each repeat
     first_token: list[float] = field(default_factory=list)
     token_ids: dict[int, list[int]] = field(default_factory=dict)  # prompt -> completion
@@ -32,7 +33,11 @@ class ModeResult:
     def add(self, prompt: int, token_ids: list[int], request: RequestMetrics, run: RunMetrics) -> None:
         self.request.add(request)
         self.run.add(run)
-        self.seconds_of.setdefault(prompt, []).append(request.seconds)
+        times = self.seconds_of.setdefault(prompt, [])
+        times.append(request.seconds)
+        if len(times) > len(self.passes):
+            self.passes.append(RunMetrics())
+        self.passes[len(times) - 1].add(run)
         self.first_token.append(request.time_to_first_token)
         self.token_ids[prompt] = token_ids
 
@@ -48,6 +53,11 @@ class ModeResult:
     @property
     def tokens_per_second(self) -> float:
         return self.tokens / self.seconds
+
+    @property
+    def outside_forwards(self) -> float:
+        """Share of the rounds' time during which no model forward ran."""
+        return median(run.outside_forwards for run in self.passes)
 
     @property
     def seconds_per_token(self) -> float:
@@ -107,7 +117,7 @@ class Comparison:
             "time_to_first_token": median(result.first_token),
             "speedup": self.speedup(name, "ar"),
             "verification_share": share(run.times.verification, run),
-            "outside_forwards": run.outside_forwards,
+            "outside_forwards": result.outside_forwards,
         }
         if name != "ar":
             values["acceptance_rate"] = request.acceptance_rate

@@ -49,7 +49,7 @@ def _rounds(comparison: Comparison) -> Table:
             f"{run.in_rounds / run.rounds * 1000:.1f} ms",
             f"{share(run.times.verification, run):.0%}",
             "" if mode == "ar" else f"{run.overlap:.0%}",
-            f"{run.outside_forwards:.0%}",
+            f"{result.outside_forwards:.0%}",
         )
     return table
 

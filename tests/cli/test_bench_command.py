@@ -173,3 +173,13 @@ def test_different_tokens_are_told():
             result.add(prompt, tokens, RequestMetrics(seconds=1.0, output_tokens=3, rounds=3), RunMetrics())
     comparison = Comparison(results, prompts=2)
     assert comparison.identical == 1
+
+
+def test_the_share_outside_the_models_is_a_median_of_passes():
+    """The first pass was slow to start, and had half its time to itself."""
+    result = ModeResult(repeat=3)
+    for forward in (0.5, 0.9, 0.8):
+        for prompt in (0, 1):  # the second prompt's rounds take three times as long, and wait for nothing
+            run = RunMetrics(rounds=1, in_rounds=1.0 + 2 * prompt, forward=3.0 if prompt else forward)
+            result.add(prompt, [1], RequestMetrics(seconds=1.0, output_tokens=1, rounds=1), run)
+    assert result.outside_forwards == pytest.approx(0.2 / 4)
