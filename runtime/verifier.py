@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from saguaro.plugins import tree_accept
+from saguaro.plugins.tree_accept.reference import walk
 from saguaro.runtime.sequence import Sequence
 from saguaro.runtime.sessions.device_copy import Staged, on_device
 from saguaro.runtime.sessions.rollout import RollingSession, Rollout, rolls_out
@@ -81,7 +82,10 @@ class Verifier:
         rollout = Rollout(step, rows, [width], candidates=1, vocab_size=session.vocab_size, meanwhile=meanwhile)
         session.roll_out(rollout)
         samples = rollout.tokens[0, :, :, 0].tolist()
-        return [walk_along(one.speculation, row) for one, row in zip(sequences, samples, strict=True)]
+        return [
+            walk(lambda node, _, row=row: row[node], [PAD, *s.speculation.tokens], [PAD, *s.speculation.parents])
+            for s, row in zip(sequences, samples, strict=True)
+        ]
 
     def _walk_logits(
         self, sequences: list[Sequence], step: Step, trees: Trees, meanwhile: Callable[[], None] | None
@@ -107,16 +111,6 @@ class Verifier:
             if sequence.logprobs is not None:
                 sequence.logprobs += logprobs_of(logits[b], [0, *accepted], sequence, last)
         return walks
-
-
-def walk_along(speculation: Speculation, samples: list[int]) -> Walk:
-    """Down from the root (node 0), where the target's sample at each node is known, while a child equals it."""
-    path, node = [], 0
-    for child, (token, parent) in enumerate(zip(speculation.tokens, speculation.parents, strict=True), start=1):
-        if parent == node and token == samples[node]:
-            node = child
-            path.append(child)
-    return path, samples[node]
 
 
 def is_plain(sequence: Sequence) -> bool:
