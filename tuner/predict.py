@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from math import exp, log
 from statistics import fmean, median
@@ -10,6 +10,7 @@ from statistics import fmean, median
 from saguaro.runtime.speculation.adaptive import AdaptivePolicy
 from saguaro.runtime.trace import Round
 from saguaro.tuner.costs import Costs
+from saguaro.tuner.measure import Progress
 from saguaro.tuner.recording import Recording
 from saguaro.tuner.runs import Runner
 from saguaro.tuner.settings import Settings
@@ -18,7 +19,6 @@ from saguaro.tuner.turns import Turn, Turns
 
 VARIED = 12  # of the predicted best, for how many the other fallbacks and rejection verification are looked at
 
-Progress = Callable[[int, int], None]
 Speeds = dict[Settings, dict[int, float]]  # tokens per second by batch size
 
 
@@ -64,7 +64,7 @@ class Predictor:
         progress(total, total)
         verification = median(span.seconds for r in turns.ar_rounds for span in r.target if span.name == "verification")
         ar_round = median(r.end - r.start for r in turns.ar_rounds)
-        costs = costs.scaled(verification / costs.verify(0, False))
+        costs = replace(costs.scaled(verification / costs.verify(0, False)), scale=dict(costs.scale))
         for settings in at:
             if settings.mode == "ssd":
                 rounds = [r for turn in passes[settings] for r in turn.rounds]

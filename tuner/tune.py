@@ -190,19 +190,20 @@ class Tuner:
     def _verify(self, chosen: list[Settings], predicted: Speeds) -> list[Verified]:
         """Run each, taking turns, so that what else the machine does weighs on all alike."""
         ar = next(settings for settings in chosen if settings.mode == "ar")
-        turns = {batch: Turns(self.runner, ar, batch) for batch in self.batches}
-        runs: dict[tuple[Settings, int], list[dict[str, float]]] = {(s, b): [] for b in self.batches for s in chosen}
+        runs: dict[tuple[Settings, int], list[dict[str, float]]] = {(s, b): [] for s in chosen for b in self.batches}
         done, total = 0, self.repeat * len(runs)
         for again in range(self.repeat):
-            for settings, batch in runs:
-                self.progress("verification", done, total)
-                names = ("verified", str(batch), str(settings), str(again))
-                if self.report.get(*names) is None:
-                    turn = turns[batch].take(settings)
-                    one = {"tokens_per_second": turn.tokens_per_second, "speed": turn.speed}
-                    self.report.note(one, *names)
-                runs[settings, batch].append(self.report.get(*names))
-                done += 1
+            for batch in self.batches:
+                turns = Turns(self.runner, ar, batch)
+                for settings in chosen:
+                    self.progress("verification", done, total)
+                    names = ("verified", str(batch), str(settings), str(again))
+                    if self.report.get(*names) is None:
+                        turn = turns.take(settings)
+                        one = {"tokens_per_second": turn.tokens_per_second, "speed": turn.speed}
+                        self.report.note(one, *names)
+                    runs[settings, batch].append(self.report.get(*names))
+                    done += 1
         self.progress("verification", total, total)
 
         def typical(settings: Settings, name: str) -> dict[int, float]:

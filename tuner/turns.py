@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import ceil
 from statistics import fmean
 
 from saguaro.runtime.trace import Round, Trace
 from saguaro.tuner.runs import Measured, Runner
 from saguaro.tuner.settings import Settings
 
-FEW = 4  # prompts for AR's pass, in which every token takes as long as another; a batch at least
+FEW = 4  # prompts at least for AR's pass, in which every token takes as long as another
 
 
 @dataclass
@@ -23,7 +24,7 @@ class Turn:
 
 
 class Turns:
-    """Of one batch size."""
+    """Of one batch size, one after another with nothing else between them."""
 
     def __init__(self, runner: Runner, ar: Settings, batch: int):
         self.runner, self.ar, self.batch = runner, ar, batch
@@ -43,7 +44,7 @@ class Turns:
         return Turn(found.rates[0], found.rates[0] / rate, found.round_seconds[0] / seconds, rounds)
 
     def _plain(self) -> tuple[Measured, list[Round]]:
-        measured, rounds = self._pass(self.ar, max(FEW, self.batch))
+        measured, rounds = self._pass(self.ar, ceil(FEW / self.batch) * self.batch)  # no batch that is half empty
         self.ar_rounds += rounds
         return measured, rounds
 

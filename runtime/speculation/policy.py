@@ -29,7 +29,7 @@ class OutcomePolicy(Protocol):
         ...
 
     def learn(self, lessons: Sequence[Lesson]) -> None:
-        """Several take hardly longer than one."""
+        """Take in what the target made of some speculations. Several take hardly longer than one."""
         ...
 
 

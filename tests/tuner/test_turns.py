@@ -30,7 +30,7 @@ class Machine:
         into.round_seconds.append({"ar": 1.0, "sd": 1.5, "ssd": 1.2}[settings.mode] / quick)
 
 
-@pytest.mark.parametrize(("batch", "few"), [(1, FEW), (FEW + 3, FEW + 3)])
+@pytest.mark.parametrize(("batch", "few"), [(1, FEW), (FEW - 1, 2 * FEW - 2), (FEW + 3, FEW + 3)])
 def test_each_lies_between_two_of_ar(batch: int, few: int) -> None:
     machine: Any = Machine()
     turns = Turns(machine, AR, batch)
