@@ -11,7 +11,7 @@ from typing import Any
 from saguaro.engine.replace import replace_text
 from saguaro.errors import ConfigError
 
-VERSION = 5
+VERSION = 6
 
 
 @dataclass

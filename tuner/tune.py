@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
-from typing import Any
 
 from saguaro.engine.directory import rewrite_manifest
 from saguaro.engine.limits import change_speculation
@@ -18,36 +15,14 @@ from saguaro.runtime.sequence import Sequence as Generation
 from saguaro.runtime.speculation.adaptive import AdaptivePolicy
 from saguaro.tuner.costs import Costs
 from saguaro.tuner.measure import CostMeter
-from saguaro.tuner.predict import Predictor, Speeds, mean_speed
+from saguaro.tuner.predict import Predictor
 from saguaro.tuner.recording import Recording, record
 from saguaro.tuner.report import Report
 from saguaro.tuner.runs import Measured, Runner
+from saguaro.tuner.search import Search, Verified
 from saguaro.tuner.settings import Settings, grid
-from saguaro.tuner.turns import Turns
-
-CALIBRATIONS = 2  # at most
-VERIFIED = 4  # of the predicted best, how many are run
-KINDS: tuple[dict[str, Any], ...] = (  # the best of each is run too
-    {"mode": "ar"}, {"mode": "sd"}, {"mode": "ssd", "tree_nodes": 0}, {"fallback": "ngram"}, {"fallback": "auto"},
-    {"verification": "rejection"},
-)  # fmt: skip
 
 Progress = Callable[[str, int, int], None]
-
-
-@dataclass
-class Verified:
-    """One setting. Speeds by batch size, over AR's: a machine that others use too is now slow and now quick, but to AR,
-    which takes turns with it, alike."""
-
-    settings: Settings
-    predicted: dict[int, float]
-    measured: dict[int, float]
-    tokens_per_second: dict[int, float]  # as measured
-
-    @property
-    def score(self) -> float:
-        return mean_speed(self.measured)
 
 
 class Tuner:
@@ -93,31 +68,13 @@ class Tuner:
     def run(self) -> list[Verified]:
         """What was verified, the quickest first; that one is the engine's from now on."""
         recordings = self._recordings()
-        predictor = Predictor(self.runner, recordings, self.base, self.repeat)
-        costs = {batch: self._costs(batch, predictor) for batch in self.batches}
-        trees = sorted({s.tree_nodes for s in self.settings if s.tree_nodes and s.lookahead == self.base.lookahead})
-        at = predictor.nearby(trees[len(trees) // 2] if trees else 0)
-        calibrated: set[Settings] = set()
-        for _ in range(CALIBRATIONS):
-            costs = {batch: self._calibrated(batch, predictor, costs[batch], at) for batch in costs}
-            calibrated.update(at)
-            predicted = self._predict(predictor, costs)
-            # Again, at what looks best of each kind: there it matters that predictions hold.
-            played = [s for s in predicted if s.fallback != "auto" and s.verification == "coupled"]
-            best = {one.kind: one for one in sorted(played, key=lambda s: mean_speed(predicted[s]))}
-            unlike = [settings for settings in best.values() if settings not in calibrated]
-            if not unlike:
-                break
-            at = list(dict.fromkeys([best["ar"], best["ssd"], *unlike]))
-        rows = [
-            {**settings.to_dict(), "predicted": {str(batch): speed for batch, speed in speeds.items()}}
-            for settings, speeds in predicted.items()
-        ]
-        self.report.note(rows, "grid")
-        verified = sorted(self._verify(self._best(predicted), predicted), key=lambda one: -one.score)
-        self.llm.manifest.speculation = change_speculation(
-            self.llm.manifest, verified[0].settings.changes()
-        )
+        costs = {batch: self._costs(batch, recordings) for batch in self.batches}
+        search = Search(
+            self.settings, self.base, Predictor(self.runner, recordings),
+            report=self.report, repeat=self.repeat, progress=self.progress,
+        )  # fmt: skip
+        verified = search.run(costs)
+        self.llm.manifest.speculation = change_speculation(self.llm.manifest, verified[0].settings.changes())
         rewrite_manifest(self.llm.directory, self.llm.manifest)
         self.llm.change(**self.llm.manifest.speculation)
         self.llm.pair.policies.restore(self.runner.statistics)
@@ -155,9 +112,9 @@ class Tuner:
         arguments = (pair.draft.session, sequence, pair.target.session.vocab_size, candidates, pair.chunk)
         return pair.draft.worker.run(record, *arguments)
 
-    def _costs(self, batch: int, predictor: Predictor) -> Costs:
+    def _costs(self, batch: int, recordings: list[Recording]) -> Costs:
         if self.report.get("costs", str(batch)) is None:
-            middle = [r.prompt + r.truth[: len(r.truth) // 2] for r in predictor.recordings]
+            middle = [r.prompt + r.truth[: len(r.truth) // 2] for r in recordings]
             some = [middle[i % len(middle)] for i in range(batch)]
             nodes = max(max(s.lookahead, s.tree_nodes) for s in self.settings)
             rows = max(s.budget for s in self.settings)
@@ -166,55 +123,3 @@ class Tuner:
             costs = meter.measure(lambda done, total: self.progress(stage, done, total))
             self.report.note(costs.to_dict(), "costs", str(batch))
         return Costs.from_dict(self.report.get("costs", str(batch)))
-
-    def _calibrated(self, batch: int, predictor: Predictor, costs: Costs, at: list[Settings]) -> Costs:
-        names = ("calibrated", str(batch), ", ".join(map(str, at)))
-        if self.report.get(*names) is None:
-            stage = f"calibration, batch {batch}"
-            calibrated = predictor.calibrate(batch, costs, at, lambda done, total: self.progress(stage, done, total))
-            self.report.note(calibrated.to_dict(), *names)
-        return Costs.from_dict(self.report.get(*names))
-
-    def _predict(self, predictor: Predictor, costs: dict[int, Costs]) -> Speeds:
-        return predictor.predict(self.settings, costs, lambda done, total: self.progress("predictions", done, total))
-
-    def _best(self, predicted: Speeds) -> list[Settings]:
-        """The predicted best, the best of each kind, and what the engine has now."""
-        ranked = sorted(predicted, key=lambda s: -mean_speed(predicted[s]))
-        chosen = ranked[:VERIFIED]
-        for kind in KINDS:
-            chosen += [s for s in ranked if all(getattr(s, key) == value for key, value in kind.items())][:1]
-        trees = [s for s in ranked if s.tree_nodes]
-        return list(dict.fromkeys([*chosen, *trees[:1], *(s for s in ranked if s == self.base)]))
-
-    def _verify(self, chosen: list[Settings], predicted: Speeds) -> list[Verified]:
-        """Run each, taking turns, so that what else the machine does weighs on all alike."""
-        ar = next(settings for settings in chosen if settings.mode == "ar")
-        runs: dict[tuple[Settings, int], list[dict[str, float]]] = {(s, b): [] for s in chosen for b in self.batches}
-        done, total = 0, self.repeat * len(runs)
-        for again in range(self.repeat):
-            for batch in self.batches:
-                turns = Turns(self.runner, ar, batch)
-                for settings in chosen:
-                    self.progress("verification", done, total)
-                    names = ("verified", str(batch), str(settings), str(again))
-                    if self.report.get(*names) is None:
-                        turn = turns.take(settings)
-                        one = {"tokens_per_second": turn.tokens_per_second, "speed": turn.speed}
-                        self.report.note(one, *names)
-                    runs[settings, batch].append(self.report.get(*names))
-                    done += 1
-        self.progress("verification", total, total)
-
-        def typical(settings: Settings, name: str) -> dict[int, float]:
-            return {b: median(one[name] for one in runs[settings, b]) for b in self.batches}
-
-        return [
-            Verified(
-                settings,
-                {b: predicted[settings][b] / predicted[ar][b] for b in self.batches},
-                typical(settings, "speed"),
-                typical(settings, "tokens_per_second"),
-            )
-            for settings in chosen
-        ]

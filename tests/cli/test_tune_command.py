@@ -10,7 +10,7 @@ from saguaro import LLM, SamplingParams
 from saguaro.engine.directory import open_engine_directory
 from saguaro.tuner import settings
 from saguaro.tuner.runs import Runner
-from saguaro.tuner.tune import Tuner
+from saguaro.tuner.search import Search
 
 
 @pytest.fixture
@@ -74,7 +74,7 @@ def test_an_interrupted_run_goes_on(saguaro, own, prompts, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(Tuner, "_verify", interrupt)
+        patch.setattr(Search, "_verify", interrupt)
         result = saguaro(*arguments(own, prompts))
     assert result.exit_code == 130
     recorded = json.loads((own.parent / "engine.tuning.json").read_text())["recordings"]
@@ -88,7 +88,9 @@ def test_an_interrupted_run_goes_on(saguaro, own, prompts, monkeypatch):
     monkeypatch.setattr("saguaro.tuner.tune.record", None)
     assert saguaro(*arguments(own, prompts)).exit_code == 0
     others = [one for one in runs if one.mode != "ar"]  # AR runs before and after each
-    assert len(others) == len(set(others)) > 1  # the verification alone, each setting once
+    # The verification alone: each setting once, and some to calibrate by.
+    assert len(set(others)) > 1
+    assert all(others.count(one) <= 2 for one in others)
     assert len(runs) > 2 * len(others)
     runs.clear()
     assert saguaro(*arguments(own, prompts)).exit_code == 0

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from saguaro.runtime.timing import Span
+from saguaro.runtime.trace import Round
 from saguaro.tuner.costs import Costs
 from saguaro.tuner.runs import Measured
 from saguaro.tuner.settings import Settings
@@ -25,9 +27,12 @@ class Machine:
     def run(self, settings: Settings, batch: int, into: Measured, prompts: int | None) -> None:
         quick = 1 - 0.1 * len(self.ran)
         self.ran.append((settings, prompts))
-        self.llm.trace.rounds.append(settings.mode)
+        seconds = {"ar": 1.0, "sd": 1.5, "ssd": 1.2}[settings.mode] / quick
+        spans = [Span("verification", 0.0, 0.9 * seconds), Span("other", 0.0, 5.0)]
+        drafts = [Span("preparation", 1.0, 2.0), Span("forward", 1.1 / quick, 1.2 / quick)] if settings != AR else []
+        self.llm.trace.rounds.append(Round(settings.mode, 0.0, seconds, spans, drafts, 0, 0, 0))
         into.rates.append(quick * {"ar": 100, "sd": 250, "ssd": 600}[settings.mode])
-        into.round_seconds.append({"ar": 1.0, "sd": 1.5, "ssd": 1.2}[settings.mode] / quick)
+        into.round_seconds.append(seconds)
 
 
 @pytest.mark.parametrize(("batch", "few"), [(1, FEW), (FEW - 1, 2 * FEW - 2), (FEW + 3, FEW + 3)])
@@ -38,9 +43,11 @@ def test_each_lies_between_two_of_ar(batch: int, few: int) -> None:
     assert machine.ran == [(AR, few), (SD, None), (AR, few), (SSD, None), (AR, few), (AR, few)]
     assert (sd.speed, ssd.speed, ar.speed) == pytest.approx((2.5, 6.0, 1.0))
     assert (sd.tokens_per_second, ssd.tokens_per_second, ar.tokens_per_second) == pytest.approx((225, 420, 50))
-    assert sd.seconds == pytest.approx(1.5 / 0.9 / ((1 + 1 / 0.8) / 2))
-    assert (sd.rounds, ssd.rounds, ar.rounds) == (["sd"], ["ssd"], ["ar"])
-    assert turns.ar_rounds == ["ar"] * 4
+    ar_round = (1 + 1 / 0.8) / 2
+    assert (sd.ar_round, sd.ar_verification) == pytest.approx((ar_round, 0.9 * ar_round))
+    assert sd.round == pytest.approx(1.5 / 0.9 / ar_round)
+    assert sd.start == pytest.approx((1.1 / 0.9 - 1.0) / ar_round)  # up to the first forward pass
+    assert (ar.round, ar.start) == (1.0, 0.0)
     assert machine.llm.trace is None
 
 

@@ -1,0 +1,79 @@
+"""After calibration the simulated rounds of each kind take what the real ones took, whatever that was."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from saguaro.runtime.speculation.adaptive import AdaptivePolicy
+from saguaro.tuner.calibration import and_variants, calibrate, nearby
+from saguaro.tuner.costs import Costs
+from saguaro.tuner.recording import Recording
+from saguaro.tuner.settings import Settings
+from saguaro.tuner.simulation import Prediction, Simulation
+from saguaro.tuner.turns import Turn
+
+BASE = Settings("ssd", 4, 12, 8)
+AR_ROUND, VERIFICATION = 0.25, 0.2  # seconds
+
+
+def costs() -> Costs:
+    layer = {1: 0.1, 12: 0.2}
+    return Costs({0: 1.0, 8: 1.5}, {0: 1.1, 8: 1.6}, layer, layer, layer, layer)
+
+
+def simulate(settings: Settings, own: Costs, batch: int) -> Prediction:
+    """Of 30 tokens; every third is not the draft's first choice."""
+    tokens, scores = np.tile(np.arange(8), (30, 1)), np.tile(-np.arange(8.0), (30, 1))
+    text = Recording([1, 2], [int(i % 3 == 0) for i in range(30)], tokens, scores)
+    policy = AdaptivePolicy(settings.budget, settings.lookahead)
+    return Simulation(settings, own, policy=policy, taper=True).run([text], batch)
+
+
+def turn(speed: float, round_: float) -> Turn:
+    return Turn(0.0, speed, round_, start=0.04, ar_round=AR_ROUND, ar_verification=VERIFICATION)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.8])
+def test_each_kind_takes_what_it_took(temperature: float) -> None:
+    at = nearby(BASE, 8)
+    rounds = {"ar": 1.0, "sd": 2.0, "ssd": 1.3, "sd tree": 2.6, "ssd tree": 3.1, "ssd ngram": 1.2}
+    assert [one.kind for one in at] == list(rounds)
+    everything = and_variants(at, temperature)
+    outliers = (0.1, 1.0, 9.0)  # the median counts
+    passes = {one: [turn(2.0, rounds[one.kind] * factor) for factor in outliers] for one in everything}
+    own = calibrate(costs(), at, passes, 1, simulate)
+    assert own.verify(0, False) == pytest.approx(VERIFICATION)
+    for settings in at:
+        played = simulate(settings, own, 1)
+        assert played.seconds / played.rounds == pytest.approx(AR_ROUND * rounds[settings.kind])
+    assert own.start == pytest.approx(dict.fromkeys(["ssd", "ssd tree", "ssd ngram"], 0.04 * AR_ROUND))
+    assert ("rejection" in own.scale) is (temperature > 0)
+
+
+def test_variants_are_as_much_slower_as_they_were() -> None:
+    """`auto` than the better of the two that it chooses among, and never quicker; rejection than coupled."""
+    at = nearby(BASE, 0)
+    drafting, looking = at[2], at[3]
+    auto, rejection = (replace(drafting, **change) for change in ({"fallback": "auto"}, {"verification": "rejection"}))
+    assert and_variants(at, 1.0) == [*at, auto, rejection]
+
+    def scale(**speeds: float) -> dict[str, float]:
+        named = {drafting: "drafting", looking: "looking", auto: "auto", rejection: "rejection"}
+        passes = {one: [turn(speeds.get(named.get(one, ""), 1.0), 1.0)] for one in and_variants(at, 1.0)}
+        return calibrate(costs(), at, passes, 1, simulate).scale
+
+    assert scale(drafting=2.0, looking=2.5, auto=2.0, rejection=1.5)["auto"] == pytest.approx(0.8)
+    assert scale(drafting=2.0, looking=2.5, auto=2.0, rejection=1.5)["rejection"] == pytest.approx(0.75)
+    assert scale(drafting=2.0, looking=1.0, auto=2.2)["auto"] == 1.0
+
+
+def test_kinds_that_did_not_run_keep_what_they_had() -> None:
+    known = replace(costs(), scale={"sd tree": 3.0, "sd": 4.0})
+    at = [one for one in nearby(BASE, 0) if one.kind in ("ar", "ssd")]
+    passes = {one: [turn(1.0, 1.0)] for one in and_variants(at, 0.0)}
+    own = calibrate(known, at, passes, 1, simulate)
+    assert (own.scale["sd tree"], own.scale["sd"]) == (3.0, 4.0)
+    assert known.scale == {"sd tree": 3.0, "sd": 4.0}

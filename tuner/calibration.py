@@ -1,0 +1,66 @@
+"""Costs made to agree with real rounds: what rounds take besides forward passes is known only by running some."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from statistics import median
+
+from saguaro.tuner.costs import Costs
+from saguaro.tuner.settings import Settings
+from saguaro.tuner.simulation import Prediction
+from saguaro.tuner.turns import Turn
+
+Simulate = Callable[[Settings, Costs, int], Prediction]  # the last: the batch size
+
+
+def nearby(base: Settings, tree_nodes: int) -> list[Settings]:
+    """One setting of each kind, all much like `base`, which is in `ssd`. `tree_nodes` of trees; 0: none fit."""
+    chains = [replace(base, mode=mode, tree_nodes=0, fallback="draft") for mode in ("ar", "sd", "ssd")]
+    trees = [replace(one, tree_nodes=tree_nodes) for one in chains[1:] if tree_nodes]
+    return [*chains, *trees, replace(chains[2], fallback="ngram")]
+
+
+def and_variants(at: list[Settings], temperature: float) -> list[Settings]:
+    """With the fallback `auto` and, where it is another thing, rejection verification: not simulated, but taken for as
+    much faster or slower than SSD with chains as they are at these settings."""
+    chains = _first(at, "ssd")
+    variants = [replace(chains, fallback="auto"), replace(chains, verification="rejection")]
+    return [*at, *variants[: 2 if temperature > 0 else 1]]
+
+
+def calibrate(
+    costs: Costs, at: list[Settings], passes: dict[Settings, list[Turn]], batch: int, simulate: Simulate
+) -> Costs:
+    """What a round of each kind takes, from the passes with one setting of each. With settings unlike these, what
+    rounds take besides forward passes is known less well.
+
+    Args:
+        at: AR and SSD with chains among them. Of other kinds the costs keep what they say.
+        passes: of all these and their variants.
+    """
+    turns = [turn for taken in passes.values() for turn in taken]
+    ar_round, verification = (median(getattr(turn, name) for turn in turns) for name in ("ar_round", "ar_verification"))
+    costs = replace(costs.scaled(verification / costs.verify(0, False)), scale=dict(costs.scale))
+    for settings in at:
+        kind, taken = settings.kind, passes[settings]
+        if settings.mode == "ssd":
+            costs.start[kind] = ar_round * median(turn.start for turn in taken)
+        costs.scale[kind] = 1.0
+        played = simulate(settings, costs, batch)
+        if played.seconds > played.fixed:
+            seconds = played.rounds * ar_round * median(turn.round for turn in taken)
+            costs.scale[kind] = (seconds - played.fixed) / (played.seconds - played.fixed)
+    speeds = {settings: median(turn.speed for turn in taken) for settings, taken in passes.items()}
+    chains = _first(at, "ssd")
+    looking = next((one for one in at if one.kind == "ssd ngram"), chains)
+    costs.scale["auto"] = min(1.0, speeds[replace(chains, fallback="auto")] / max(speeds[chains], speeds[looking]))
+    rejection = replace(chains, verification="rejection")
+    if rejection in speeds:
+        costs.scale["rejection"] = speeds[rejection] / speeds[chains]
+    return costs
+
+
+def _first(at: list[Settings], kind: str) -> Settings:
+    return next(one for one in at if one.kind == kind)
+
