@@ -4,9 +4,9 @@
     saguaro tune engines/tune
     python benchmarks/tuner_grid.py engines/tune [--report FILE.json] [--output FILE.json]
 
-Batch size 1. The settings take turns, pass by pass over some of the prompts that were tuned on; a setting's speed is
-the median over the passes of its speed over AR's in the same pass. All run once; of so many, the quickest by one pass
-is the luckiest, so the finalists and the tuner's choice run several times more, and these passes alone are compared.
+Batch size 1. The settings take turns, prompt by prompt over some of those that were tuned on; a setting's speed is the
+median over its passes, of each over AR's. All run once; of so many, the quickest by one pass is the luckiest, so the
+finalists and the tuner's choice run several times more, and these passes alone are compared.
 """
 
 from __future__ import annotations
@@ -19,23 +19,21 @@ from statistics import median
 from saguaro import LLM
 from saguaro.cli.bundled import own_prompts
 from saguaro.cli.prompt_input import read_prompts
-from saguaro.tuner.runs import Measured, Runner
+from saguaro.tuner.runs import Runner
 from saguaro.tuner.settings import Settings
+from saguaro.tuner.turns import take_turns
 
 FINALISTS = 10
 
 
 def speeds(runner: Runner, settings: list[Settings], repeat: int) -> dict[Settings, float]:
-    """Over AR's; `settings` has AR among them."""
-    measured = {one: Measured() for one in settings}
+    """Over AR's, which is one of them."""
+    taken: dict[Settings, list[float]] = {one: [] for one in settings}
     for again in range(repeat):
-        for number, (one, into) in enumerate(measured.items(), start=1 + again * len(settings)):
-            runner.run(one, 1, into)
-            print(f"\r{number}/{repeat * len(settings)} ", end="", flush=True)  # noqa: T201
-    ar = next(into for one, into in measured.items() if one.mode == "ar")
-    return {
-        one: median(x / y for x, y in zip(into.rates, ar.rates, strict=True)) for one, into in measured.items()
-    }
+        turns = take_turns(runner, settings, 1, seed=again, done=lambda: print(".", end="", flush=True))  # noqa: T201
+        for one, turn in zip(settings, turns, strict=True):
+            taken[one].append(turn.speed)
+    return {one: median(passes) for one, passes in taken.items()}
 
 
 def main() -> None:

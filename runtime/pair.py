@@ -11,11 +11,10 @@ from typing import Any
 import torch
 
 from saguaro.errors import ConfigError, RequestError
-from saguaro.runtime.auto import Auto
+from saguaro.runtime.configuration import Configuration
 from saguaro.runtime.draft_side import DraftSide
 from saguaro.runtime.drafter import Drafter
 from saguaro.runtime.metrics import RunMetrics
-from saguaro.runtime.policies import Policies
 from saguaro.runtime.rejection import rejection_drafter
 from saguaro.runtime.rejection_verifier import RejectionVerifier
 from saguaro.runtime.rounds import RoundLoop
@@ -69,18 +68,12 @@ class Pair:
         """`speculation`: the deployment file's section of that name."""
         self.target, self._load_draft, self.chunk = target, load_draft, chunk
         self._draft: LoadedModel | None = None
-        self.configure(speculation)
+        self.configuration = Configuration(speculation)
         self.verifier = Verifier(target.session, chunk)
         self._rejection_verifier = RejectionVerifier(target.session, chunk)
         self.last_run = RunMetrics()
         self._busy = Lock()
         self._closed = False
-
-    def configure(self, speculation: dict[str, Any]) -> None:
-        """Settings for the runs to come. What was learned with the old ones is lost."""
-        self._speculation, self.policies = speculation, Policies(speculation)
-        self._autos = {greedy: Auto() for greedy in (True, False)}  # as many tokens are accepted as these differ
-        self._drafters: dict[bool, DraftSide[Any, Any]] = {}  # by whether verification is by rejection
 
     @property
     def draft(self) -> LoadedModel:
@@ -97,19 +90,20 @@ class Pair:
         if not self._busy.acquire(blocking=False):
             raise RequestError("this LLM is generating already; let that end, or give it all prompts in one call")
         try:
+            configuration = self.configuration
             # Where nothing is sampled the two rules are one, and the coupled one's chains may end early.
             sampled = any(sequence.params.temperature > 0 for sequence in sequences)
-            rejection = sampled and self._speculation.get("verification") == "rejection"
+            rejection = sampled and configuration.speculation.get("verification") == "rejection"
             loop = self._loop(mode, rejection)
             loop.trace = trace
-            fallback = self._speculation["fallback"]
+            fallback = configuration.speculation["fallback"]
             if rejection and fallback == "auto":
                 fallback = "draft"  # what is proposed would depend on timing, and with it what a seed gives
             if isinstance(loop, SpeculativeLoop) and fallback != "draft":
                 for sequence in sequences:
                     sequence.ngrams = NgramIndex(sequence.tokens)
                 if fallback == "auto":
-                    loop.auto = self._autos[all(sequence.params.temperature == 0 for sequence in sequences)]
+                    loop.auto = configuration.autos[all(sequence.params.temperature == 0 for sequence in sequences)]
             try:
                 yield from loop.run(sequences, every_round)
             finally:
@@ -130,24 +124,26 @@ class Pair:
         if mode == "ar":
             return RoundLoop(self.verifier, target.worker, target.lane)
         draft = self.draft
-        if rejection not in self._drafters:
-            self._drafters[rejection] = self._drafter(draft.session, rejection)
+        drafters = self.configuration.drafters
+        if rejection not in drafters:
+            drafters[rejection] = self._drafter(draft.session, rejection)
         verifier = self._rejection_verifier if rejection else self.verifier
         kind = ConcurrentLoop if mode == "ssd" else SpeculativeLoop
-        loop = kind(verifier, target.worker, target.lane, self._drafters[rejection], draft.worker, draft.lane)
+        loop = kind(verifier, target.worker, target.lane, drafters[rejection], draft.worker, draft.lane)
         if isinstance(loop, ConcurrentLoop) and rejection:
             loop.anytime = False  # as with the fallback
         return loop
 
     def _drafter(self, session: Session, rejection: bool) -> DraftSide[Any, Any]:
-        vocab_size, nodes = self.target.session.vocab_size, self._speculation.get("tree_nodes", 0)
+        vocab_size, speculation = self.target.session.vocab_size, self.configuration.speculation
+        nodes = speculation.get("tree_nodes", 0)
         if rejection:
-            return rejection_drafter(session, self._speculation, self.chunk, vocab_size)
+            return rejection_drafter(session, speculation, self.chunk, vocab_size)
         kind: Any = partial(TreeDrafter, nodes=nodes) if nodes else Drafter
         drafter: DraftSide[Any, Any] = kind(
             session,
-            lookahead=self._speculation["lookahead"],
-            policy=self.policies,
+            lookahead=speculation["lookahead"],
+            policy=self.configuration.policies,
             chunk=self.chunk,
             vocab_size=vocab_size,
             taper=session.device.type == "cpu",

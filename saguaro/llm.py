@@ -15,6 +15,7 @@ from saguaro.engine.statistics import STATISTICS, read_statistics, write_statist
 from saguaro.errors import EngineError, RequestError
 from saguaro.outputs import Chunk, CompletionOutput, RequestOutput
 from saguaro.prompts import Prompt, as_prompts, encode
+from saguaro.runtime.configuration import Configuration
 from saguaro.runtime.detokenizer import Detokenizer
 from saguaro.runtime.load import load_session, session_device
 from saguaro.runtime.metrics import RunMetrics
@@ -44,12 +45,12 @@ class LLM:
     ):
         self.directory = Path(engine)
         self.manifest: Manifest = open_engine_directory(self.directory)
-        self.speculation = change_speculation(self.manifest, speculation or {})
-        self.mode = check_mode(mode or self.speculation["mode"])
+        chosen = change_speculation(self.manifest, speculation or {})
+        self.mode = check_mode(mode or chosen["mode"])
         self.trace: Trace | None = None  # takes in all rounds while it is there
         self.tokenizer = load_tokenizer(self.directory / "tokenizer")
         self.pair = Pair(
-            self._load("target"), lambda: self._load("draft"), self.speculation, self.manifest.chunk
+            self._load("target"), lambda: self._load("draft"), chosen, self.manifest.chunk
         )
         self._restore()
 
@@ -101,19 +102,24 @@ class LLM:
         """Times of the latest `generate` or `stream`, over all its prompts."""
         return self.pair.last_run
 
+    @property
+    def speculation(self) -> dict[str, Any]:
+        """The deployment file's section of that name, as it holds now."""
+        return self.pair.configuration.speculation
+
     def change(self, **speculation: Any) -> None:
         """Other settings from the next call on, such as `budget=8`, with what was saved of the outcome policy.
 
         Raises ConfigError for settings that the engine was not built for.
         """
-        self.speculation = change_speculation(self.manifest, {**self.speculation, **speculation})
+        changed = change_speculation(self.manifest, {**self.speculation, **speculation})
         self.mode = speculation.get("mode", self.mode)
-        self.pair.configure(self.speculation)
+        self.pair.configuration = Configuration(changed)
         self._restore()
 
     def _restore(self) -> None:
         try:
-            self.pair.policies.restore(read_statistics(self.directory))
+            self.pair.configuration.policies.restore(read_statistics(self.directory))
         except ValueError as error:
             file = self.directory / STATISTICS
             raise EngineError(f"{file}: is damaged ({error}); remove it, and it is learned again") from error
@@ -126,7 +132,7 @@ class LLM:
         Raises EngineError when the directory cannot be written to.
         """
         kept = read_statistics(self.directory)
-        for name, learned in self.pair.policies.statistics().items():
+        for name, learned in self.pair.configuration.policies.statistics().items():
             kept[name] = {**kept.get(name, {}), **learned}
         write_statistics(self.directory, kept)
 

@@ -1,4 +1,4 @@
-"""Passes over the prompts with several settings, taking turns: each is kept in the report as soon as it is done."""
+"""Passes over the prompts with several settings, taking turns: kept in the report as soon as they are done."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from dataclasses import asdict
 from saguaro.tuner.report import Report
 from saguaro.tuner.runs import Runner
 from saguaro.tuner.settings import Settings
-from saguaro.tuner.turns import Turn, Turns
+from saguaro.tuner.turns import Turn, take_turns
 
 Passes = dict[tuple[str, int], dict[Settings, list[Turn]]]  # by what they are for and the batch size, and with what
 
 
-def take_turns(
+def take_passes(
     runner: Runner,
     report: Report,
+    stage: str,
     wanted: Sequence[tuple[str, Settings]],
     *,
     batches: Sequence[int],
@@ -28,18 +29,26 @@ def take_turns(
     Args:
         wanted: what a pass is for, and with what.
     """
-    ar = next(settings for _, settings in wanted if settings.mode == "ar")
     passes: Passes = defaultdict(lambda: defaultdict(list))
-    done, total = 0, repeat * len(batches) * len(wanted)
+    settings = [one for _, one in wanted]
+    labels = [f"{purpose}: {one}" for purpose, one in wanted]
+    count, total = 0, repeat * sum(len(runner.groups(batch)) for batch in batches)
+
+    def done() -> None:
+        nonlocal count
+        count += 1
+        progress(count, total)
+
+    progress(0, total)
     for again in range(repeat):
         for batch in batches:
-            turns = Turns(runner, ar, batch)
-            for purpose, settings in wanted:
-                progress(done, total)
-                names = ("passes", purpose, str(batch), str(settings), str(again))
-                if report.get(*names) is None:
-                    report.note(asdict(turns.take(settings)), *names)
-                passes[purpose, batch][settings].append(Turn(**report.get(*names)))
-                done += 1
+            names = ("passes", stage, str(batch), str(again))
+            kept = report.get(*names)
+            if kept is None or list(kept) != labels:
+                turns = take_turns(runner, settings, batch, seed=again, done=done)
+                kept = {label: asdict(turn) for label, turn in zip(labels, turns, strict=True)}
+                report.note(kept, *names)
+            for (purpose, one), turn in zip(wanted, kept.values(), strict=True):
+                passes[purpose, batch][one].append(Turn(**turn))
     progress(total, total)
     return passes

@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any
 
 from saguaro.llm import LLM
 from saguaro.outputs import RequestOutput
-from saguaro.runtime.metrics import RequestMetrics
+from saguaro.runtime.metrics import RequestMetrics, RunMetrics
 from saguaro.runtime.sampling_params import SamplingParams
+from saguaro.runtime.trace import Round, Trace
 from saguaro.tuner.settings import Settings
-
-
-@dataclass
-class Measured:
-    """Several passes over the prompts with the same settings."""
-
-    rates: list[float] = field(default_factory=list)  # tokens per second of the rounds, of each pass
-    round_seconds: list[float] = field(default_factory=list)
-    metrics: RequestMetrics = field(default_factory=RequestMetrics)
 
 
 class Runner:
@@ -32,23 +23,49 @@ class Runner:
         ]
         self.statistics: dict[str, Any] = {}  # what the outcome policy knows when a run begins
 
-    def run(
-        self, settings: Settings, batch: int, into: Measured, prompts: int | None = None
-    ) -> list[RequestOutput]:
-        """One pass over all prompts, or so many, `batch` at a time."""
-        self.llm.change(**settings.changes())
-        if self.statistics:
-            self.llm.pair.policies.restore(self.statistics)
-        outputs, seconds, rounds = [], 0.0, 0
-        count = len(self.prompts[:prompts])
-        for first in range(0, count, batch):
-            some = slice(first, min(first + batch, count))
-            outputs += self.llm.generate(list(self.prompts[some]), self.params[some], mode=settings.mode)
-            seconds += self.llm.last_run.in_rounds
-            rounds += self.llm.last_run.rounds
-        tokens = sum(len(output.outputs[0].token_ids) for output in outputs)
-        into.rates.append(tokens / seconds)
-        into.round_seconds.append(seconds / rounds)
+    def groups(self, batch: int) -> list[slice]:
+        """Of so many prompts each, of which the last may have fewer."""
+        return [slice(first, first + batch) for first in range(0, len(self.prompts), batch)]
+
+    def run(self, settings: Settings, batch: int) -> Run:
+        """All prompts, `batch` at a time."""
+        run = Run(self, settings)
+        for group in self.groups(batch):
+            run.go(group)
+        return run
+
+
+class Run:
+    """With some settings, a group of prompts at a time. What it learns is its own, whatever else runs between."""
+
+    def __init__(self, runner: Runner, settings: Settings):
+        self.settings, self._runner = settings, runner
+        runner.llm.change(**settings.changes())
+        self._configuration = runner.llm.pair.configuration
+        if runner.statistics:
+            self._configuration.policies.restore(runner.statistics)
+        self.outputs: list[RequestOutput] = []
+        self.metrics, self.total = RequestMetrics(), RunMetrics()
+        self.rounds: list[Round] = []
+
+    def go(self, group: slice) -> None:
+        runner, llm, trace = self._runner, self._runner.llm, Trace()
+        llm.pair.configuration, llm.trace = self._configuration, trace
+        try:
+            outputs = llm.generate(list(runner.prompts[group]), runner.params[group], mode=self.settings.mode)
+        finally:
+            llm.trace = None
+        self.outputs += outputs
+        self.rounds += trace.rounds
+        self.total.add(llm.last_run)
         for output in outputs:
-            into.metrics.add(output.metrics)
-        return outputs
+            self.metrics.add(output.metrics)
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Of the rounds alone, without the prompts."""
+        return sum(len(output.outputs[0].token_ids) for output in self.outputs) / self.total.in_rounds
+
+    @property
+    def round_seconds(self) -> float:
+        return self.total.in_rounds / self.total.rounds

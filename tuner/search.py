@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
 from statistics import median
 from typing import Any
 
 from saguaro.tuner.calibration import and_variants, calibrate, nearby
 from saguaro.tuner.costs import Costs
-from saguaro.tuner.passes import Passes, take_turns
+from saguaro.tuner.passes import Passes, take_passes
 from saguaro.tuner.predict import Predictor, Speeds, mean_speed
 from saguaro.tuner.report import Report
 from saguaro.tuner.settings import Settings
@@ -74,11 +73,10 @@ class Search:
         return sorted(self._verify(costs, at, self._best(predicted)), key=lambda one: -one.score)
 
     def _verify(self, costs: dict[int, Costs], at: list[Settings], chosen: list[Settings]) -> list[Verified]:
-        """Run each. What is predicted goes by other passes, which lie between these: how quick the draft is beside the
-        target changes within minutes on a machine that others use too."""
+        """Run each. What is predicted goes by other passes, which take turns with these: how quick the draft is beside
+        the target changes within seconds on a machine that others use too."""
         stage, between = "verification", "calibration between"
-        pairs = zip_longest(self._calibrating(at), chosen)
-        wanted = [(name, one) for pair in pairs for name, one in zip((between, stage), pair, strict=True) if one]
+        wanted = [(between, one) for one in self._calibrating(at)] + [(stage, one) for one in chosen]
         passes = self._take(stage, wanted, costs)
         predicted = self._predict(self._calibrated(costs, at, passes, between), also=chosen)
         rows = [
@@ -116,11 +114,10 @@ class Search:
     def _take(
         self, stage: str, wanted: list[tuple[str, Settings]], costs: dict[int, Costs], most: int | None = None
     ) -> Passes:
-        repeat = min(self.repeat, most or self.repeat)
-        progress = self._progress(stage)
-        return take_turns(
-            self.predictor.runner, self.report, wanted, batches=list(costs), repeat=repeat, progress=progress
-        )
+        return take_passes(
+            self.predictor.runner, self.report, stage, wanted,
+            batches=list(costs), repeat=min(self.repeat, most or self.repeat), progress=self._progress(stage),
+        )  # fmt: skip
 
     def _calibrated(
         self, costs: dict[int, Costs], at: list[Settings], passes: Passes, purpose: str

@@ -18,7 +18,7 @@ from saguaro.tuner.measure import CostMeter
 from saguaro.tuner.predict import Predictor
 from saguaro.tuner.recording import Recording, record
 from saguaro.tuner.report import Report
-from saguaro.tuner.runs import Measured, Runner
+from saguaro.tuner.runs import Runner
 from saguaro.tuner.search import Search, Verified
 from saguaro.tuner.settings import Settings, grid
 
@@ -77,7 +77,7 @@ class Tuner:
         self.llm.manifest.speculation = change_speculation(self.llm.manifest, verified[0].settings.changes())
         rewrite_manifest(self.llm.directory, self.llm.manifest)
         self.llm.change(**self.llm.manifest.speculation)
-        self.llm.pair.policies.restore(self.runner.statistics)
+        self.llm.pair.configuration.policies.restore(self.runner.statistics)
         self.llm.save_statistics()
         self.report.note(verified[0].settings.to_dict(), "chosen")
         return verified
@@ -87,13 +87,13 @@ class Tuner:
         noted = self.report.get("recordings")
         if noted is None:
             self.progress("text", 0, 3)
-            outputs = self.runner.run(Settings("ar", 1, 1), max(self.batches), Measured())
+            outputs = self.runner.run(Settings("ar", 1, 1), max(self.batches)).outputs
             self.progress("text", 1, 3)
             candidates = max(AdaptivePolicy(s.budget, s.lookahead).candidates() for s in self.settings)
             recordings = [self._record(output, params, candidates) for output, params in self._pairs(outputs)]
             self.progress("text", 2, 3)
-            self.runner.run(self.base, 1, Measured())
-            statistics = self.llm.pair.policies.statistics()
+            self.runner.run(self.base, 1)
+            statistics = self.llm.pair.configuration.policies.statistics()
             self.report.note(self.base.to_dict(), "base")
             self.report.note(statistics, "statistics")
             self.report.note([recording.to_dict() for recording in recordings], "recordings")

@@ -1,21 +1,20 @@
-"""Settings that take turns with AR: on a machine that others use too, both are slow together, and quick together."""
+"""Settings that take turns: a machine that others use too may be slow for seconds or minutes, and then all are slow."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import ceil
+from random import Random
 from statistics import fmean, median
 
-from saguaro.runtime.trace import Round, Trace
-from saguaro.tuner.runs import Measured, Runner
+from saguaro.runtime.trace import Round
+from saguaro.tuner.runs import Run, Runner
 from saguaro.tuner.settings import Settings
-
-FEW = 4  # prompts at least for AR's pass, in which every token takes as long as another
 
 
 @dataclass
 class Turn:
-    """One pass with some settings, and what AR's passes just before and after it say."""
+    """All prompts with some settings, and what AR took meanwhile."""
 
     tokens_per_second: float
     speed: float  # over AR's
@@ -25,43 +24,30 @@ class Turn:
     ar_verification: float  # seconds; the model alone
 
 
-class Turns:
-    """Of one batch size, one after another with nothing else between them."""
+def take_turns(
+    runner: Runner, wanted: Sequence[Settings], batch: int, *, seed: int, done: Callable[[], None]
+) -> list[Turn]:
+    """The prompts with each of the settings, AR among them: for one group of prompts all, in an order that chance
+    decides anew, then for the next. `done` is called after each group."""
+    runs, order = [Run(runner, settings) for settings in wanted], Random(seed)
+    for group in runner.groups(batch):
+        for run in order.sample(runs, len(runs)):
+            run.go(group)
+        done()
+    plain = [run for run in runs if run.settings.mode == "ar"]
+    rate, seconds = (fmean(getattr(run, name) for run in plain) for name in ("tokens_per_second", "round_seconds"))
+    rounds = [one for run in plain for one in run.rounds]
+    ar_round = median(one.end - one.start for one in rounds)
+    ar_verification = median(span.seconds for one in rounds for span in one.target if span.name == "verification")
 
-    def __init__(self, runner: Runner, ar: Settings, batch: int):
-        self.runner, self.ar, self.batch = runner, ar, batch
-        self._before: tuple[Measured, list[Round]] | None = None
+    def turn(run: Run) -> Turn:
+        speed, longer = run.tokens_per_second / rate, run.round_seconds / seconds
+        if run in plain:  # maybe one of several
+            speed = longer = 1.0
+        start = _start(run.rounds, run.settings.tree_nodes > 0) / ar_round
+        return Turn(run.tokens_per_second, speed, longer, start, ar_round, ar_verification)
 
-    def take(self, settings: Settings) -> Turn:
-        """A pass over all prompts, between two of AR's over a few."""
-        before = self._before or self._plain()
-        found, rounds = (None, []) if settings == self.ar else self._pass(settings, None)
-        after = self._before = self._plain()
-        plain = before[1] + after[1]
-        ar_round = median(one.end - one.start for one in plain)
-        ar_verification = median(span.seconds for one in plain for span in one.target if span.name == "verification")
-        if found is None:
-            return Turn(after[0].rates[0], 1.0, 1.0, 0.0, ar_round, ar_verification)
-        return Turn(
-            tokens_per_second=found.rates[0],
-            speed=found.rates[0] / fmean(before[0].rates + after[0].rates),
-            round=found.round_seconds[0] / fmean(before[0].round_seconds + after[0].round_seconds),
-            start=_start(rounds, settings.tree_nodes > 0) / ar_round,
-            ar_round=ar_round,
-            ar_verification=ar_verification,
-        )
-
-    def _plain(self) -> tuple[Measured, list[Round]]:
-        return self._pass(self.ar, ceil(FEW / self.batch) * self.batch)  # no batch that is half empty
-
-    def _pass(self, settings: Settings, prompts: int | None) -> tuple[Measured, list[Round]]:
-        measured, llm = Measured(), self.runner.llm
-        llm.trace = Trace()
-        try:
-            self.runner.run(settings, self.batch, measured, prompts)
-            return measured, llm.trace.rounds
-        finally:
-            llm.trace = None
+    return [turn(run) for run in runs]
 
 
 def _start(rounds: list[Round], tree: bool) -> float:

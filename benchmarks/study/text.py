@@ -8,7 +8,7 @@ from pathlib import Path
 from saguaro import LLM
 from saguaro.runtime.sequence import Sequence
 from saguaro.tuner.recording import Recording, record
-from saguaro.tuner.runs import Measured, Runner
+from saguaro.tuner.runs import Runner
 from saguaro.tuner.settings import Settings
 
 DEMO = Path(__file__).parents[2] / "examples" / "demo"
@@ -26,7 +26,7 @@ def runner(llm: LLM, temperature: float, count: int) -> Runner:
 def recordings(run: Runner, candidates: int) -> list[Recording]:
     """The draft's `candidates` best tokens along the target's own text."""
     pair, made = run.llm.pair, []
-    outputs = run.run(Settings("ar", 5, 1), 1, Measured())
+    outputs = run.run(Settings("ar", 5, 1), 1).outputs
     for output, params in zip(outputs, run.params, strict=True):
         sequence = Sequence(list(output.prompt_token_ids), params, params.seed or 0, frozenset())
         sequence.tokens += output.outputs[0].token_ids

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from saguaro import LLM
-from saguaro.tuner.runs import Measured
 from saguaro.tuner.settings import Settings
 from study.text import TEMPERATURES, runner
 
@@ -22,7 +21,5 @@ def measure(llm: LLM, count: int) -> dict[str, dict[str, float]]:
     for temperature in TEMPERATURES:
         run = runner(llm, temperature, count)
         for name, settings in SETTINGS.items():
-            measured = Measured()
-            run.run(settings, 1, measured)
-            result.setdefault(str(temperature), {})[name] = measured.metrics.tokens_per_round
+            result.setdefault(str(temperature), {})[name] = run.run(settings, 1).metrics.tokens_per_round
     return result

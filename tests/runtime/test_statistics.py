@@ -27,9 +27,9 @@ def test_kept_and_gone_on_from(engine: Path, fan_out: str) -> None:
     with LLM(engine, speculation={"fan_out": fan_out}) as llm:
         first = token_ids(llm.generate(PROMPTS, PARAMS, mode="ssd"))
         llm.save_statistics()
-        learned = llm.pair.policies.statistics()
+        learned = llm.pair.configuration.policies.statistics()
     with LLM(engine, speculation={"fan_out": fan_out, "budget": 4}) as llm:
-        assert llm.pair.policies.statistics() == learned
+        assert llm.pair.configuration.policies.statistics() == learned
         assert token_ids(llm.generate(PROMPTS, PARAMS, mode="ssd")) == first
 
 

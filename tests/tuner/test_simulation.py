@@ -14,7 +14,7 @@ from saguaro.runtime.speculative_rounds import ConcurrentLoop
 from saguaro.tuner.costs import Costs, interpolate
 from saguaro.tuner.play import Played, prepare
 from saguaro.tuner.recording import Recording, record
-from saguaro.tuner.runs import Measured, Runner
+from saguaro.tuner.runs import Runner
 from saguaro.tuner.settings import Settings, fits, grid
 from saguaro.tuner.simulation import Prediction, Simulation
 from tests.runtime.engines import Engines, random_prompts
@@ -89,7 +89,7 @@ def test_the_engine_has_room_for_all_of_the_grid(engines: Engines) -> None:
 
 
 def recordings(runner: Runner) -> list[Recording]:
-    outputs = runner.run(Settings("ar", 1, 1), 1, Measured())
+    outputs = runner.run(Settings("ar", 1, 1), 1).outputs
     made, pair = [], runner.llm.pair
     from saguaro.runtime.sequence import Sequence
 
@@ -112,8 +112,7 @@ def test_the_rounds_of_sd_are_the_real_ones(engines: Engines, temperature: float
         runner = Runner(llm, PROMPTS, max_tokens=32, temperature=temperature)
         made = recordings(runner)
         for settings in (Settings("sd", 5, 1), Settings("sd", 3, 1), Settings("sd", 4, 1, 0, "ngram")):
-            real = Measured()
-            runner.run(settings, 1, real)
+            real = runner.run(settings, 1)
             played = simulated(settings, made)
             assert (played.tokens, played.rounds) == (real.metrics.output_tokens, real.metrics.rounds)
 
@@ -126,8 +125,8 @@ def test_hits_and_tokens_of_ssd_are_close(
     with LLM(engines.llm(tree_nodes=nodes).directory) as llm:
         runner = Runner(llm, PROMPTS, max_tokens=48, temperature=0.0)
         made = recordings(runner)
-        settings, real = Settings("ssd", 5, 12, nodes), Measured()
-        runner.run(settings, 1, real)
+        settings = Settings("ssd", 5, 12, nodes)
+        real = runner.run(settings, 1)
         played = simulated(settings, made)
     assert played.tokens == simulated(settings, made, batch=4).tokens == real.metrics.output_tokens
     assert played.hit_rate == pytest.approx(real.metrics.hit_rate, abs=0.1)
