@@ -1,8 +1,9 @@
-"""Costs made to agree with real rounds: what rounds take besides forward passes is known only by running some."""
+"""Costs made to agree with real rounds."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import replace
 from statistics import median
 
@@ -23,7 +24,7 @@ def nearby(base: Settings, tree_nodes: int) -> list[Settings]:
 
 def and_variants(at: list[Settings], temperature: float) -> list[Settings]:
     """With the fallback `auto` and, where it is another thing, rejection verification: not simulated, but taken for as
-    much faster or slower than SSD with chains as they are at these settings."""
+    much faster or slower than the first SSD with chains as they are there."""
     chains = _first(at, "ssd")
     variants = [replace(chains, fallback="auto"), replace(chains, verification="rejection")]
     return [*at, *variants[: 2 if temperature > 0 else 1]]
@@ -32,35 +33,37 @@ def and_variants(at: list[Settings], temperature: float) -> list[Settings]:
 def calibrate(
     costs: Costs, at: list[Settings], passes: dict[Settings, list[Turn]], batch: int, simulate: Simulate
 ) -> Costs:
-    """What a round of each kind takes, from the passes with one setting of each. With settings unlike these, what
-    rounds take besides forward passes is known less well.
+    """Costs by which a round of each of these settings takes what it took. What is not measured anew stays.
 
     Args:
-        at: AR and SSD with chains among them. Of other kinds the costs keep what they say.
+        at: AR and SSD with chains among them.
         passes: of all these and their variants.
     """
     turns = [turn for taken in passes.values() for turn in taken]
     ar_round, verification = (median(getattr(turn, name) for turn in turns) for name in ("ar_round", "ar_verification"))
-    costs = replace(costs.scaled(verification / costs.verify(0, False)), scale=dict(costs.scale))
+    costs = replace(costs.scaled(verification / costs.unit), overheads=deepcopy(costs.overheads))
+    overheads = costs.overheads
     for settings in at:
-        kind, taken = settings.kind, passes[settings]
+        start = ar_round * median(turn.start for turn in passes[settings])
         if settings.mode == "ssd":
-            costs.start[kind] = ar_round * median(turn.start for turn in taken)
-        costs.scale[kind] = 1.0
-        played = simulate(settings, costs, batch)
+            overheads.start.setdefault(settings.kind, {})[settings.lookahead] = start / costs.unit
+    curves = replace(costs, overheads=replace(overheads, factors={}))
+    for settings in at:
+        played = simulate(settings, curves, batch)
         if played.seconds > played.fixed:
-            seconds = played.rounds * ar_round * median(turn.round for turn in taken)
-            costs.scale[kind] = (seconds - played.fixed) / (played.seconds - played.fixed)
+            seconds = played.rounds * ar_round * median(turn.round for turn in passes[settings])
+            factor = (seconds - played.fixed) / (played.seconds - played.fixed)
+            points = overheads.factors.setdefault(settings.kind, {})
+            points[played.seconds / played.rounds / costs.unit] = factor
     speeds = {settings: median(turn.speed for turn in taken) for settings, taken in passes.items()}
     chains = _first(at, "ssd")
     looking = next((one for one in at if one.kind == "ssd ngram"), chains)
-    costs.scale["auto"] = min(1.0, speeds[replace(chains, fallback="auto")] / max(speeds[chains], speeds[looking]))
-    rejection = replace(chains, verification="rejection")
+    auto, rejection = replace(chains, fallback="auto"), replace(chains, verification="rejection")
+    overheads.variants["auto"] = min(1.0, speeds[auto] / max(speeds[chains], speeds[looking]))
     if rejection in speeds:
-        costs.scale["rejection"] = speeds[rejection] / speeds[chains]
+        overheads.variants["rejection"] = speeds[rejection] / speeds[chains]
     return costs
 
 
 def _first(at: list[Settings], kind: str) -> Settings:
     return next(one for one in at if one.kind == kind)
-

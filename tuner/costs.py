@@ -7,7 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from saguaro.tuner.overheads import Overheads
+
 Curve = dict[int, float]  # seconds by count
+CURVES = (
+    "verify_alone", "verify_beside", "layer_alone", "layer_beside", "tree_layer_alone", "tree_layer_beside",
+)  # fmt: skip
 
 
 def interpolate(curve: Curve, count: float) -> float:
@@ -30,8 +35,12 @@ class Costs:
     layer_beside: Curve = field(default_factory=dict)  # the target being at work
     tree_layer_alone: Curve = field(default_factory=dict)  # a forward pass of its own for each layer
     tree_layer_beside: Curve = field(default_factory=dict)
-    start: dict[str, float] = field(default_factory=dict)  # of a preparation, by the round's kind: besides its layers
-    scale: dict[str, float] = field(default_factory=dict)  # by the round's kind: what it takes, over what these say
+    overheads: Overheads = field(default_factory=Overheads)
+
+    @property
+    def unit(self) -> float:
+        """A verification of one token for each sequence."""
+        return self.verify(0, False)
 
     def verify(self, nodes: int, beside: bool, share: float = 1.0) -> float:
         """`share` of the batch that still generates."""
@@ -43,27 +52,20 @@ class Costs:
             return interpolate(self.tree_layer_beside if beside else self.tree_layer_alone, rows * share)
         return interpolate(self.layer_beside if beside else self.layer_alone, rows * share)
 
-    def factor(self, kind: str) -> float:
-        """What a round of this kind takes, over what the curves say. Until it is measured, one that looks continuations
-        up is taken for one that drafts them."""
-        return self.scale.get(kind, self.scale.get(kind.removesuffix(" ngram"), 1.0))
-
     def scaled(self, factor: float) -> Costs:
         """All that is seconds, times the factor."""
-        seconds = {
-            name: {key: factor * cost for key, cost in costs.items()}
-            for name, costs in vars(self).items()
-            if name != "scale"
+        curves: dict[str, Any] = {
+            name: {count: factor * seconds for count, seconds in getattr(self, name).items()} for name in CURVES
         }
-        return replace(self, **seconds)
+        return replace(self, **curves)
 
     def to_dict(self) -> dict[str, Any]:
-        return {name: {str(key): value for key, value in curve.items()} for name, curve in vars(self).items()}
+        """The curves."""
+        return {name: {str(count): cost for count, cost in getattr(self, name).items()} for name in CURVES}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Costs:
         curves: dict[str, Any] = {
-            name: {(int(key) if key.isdecimal() else key): float(value) for key, value in curve.items()}
-            for name, curve in values.items()
+            name: {int(count): float(cost) for count, cost in curve.items()} for name, curve in values.items()
         }
         return cls(**curves)

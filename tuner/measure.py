@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable
 from functools import partial
+from random import Random
 from statistics import median
 from threading import Event
 from time import perf_counter
@@ -46,40 +48,42 @@ class CostMeter:
         self._rows = [count for count in ROWS if count < rows] + [rows]
 
     def measure(self, progress: Progress) -> Costs:
-        costs, done = Costs(), 0
-        total = 2 * len(self._nodes) + 4 * len(self._rows)
+        """All points take turns, in an order that chance decides, so that what else the machine does weighs on all."""
         self._fill()
-
-        def note() -> None:
-            nonlocal done
-            done += 1
-            progress(done, total)
-
-        target, draft = self.pair.target.worker, self.pair.draft.worker
-        chain = partial(draft.run, partial(self._chain, 1))
-        for nodes in self._nodes:
-            verify = partial(target.run, _timed, partial(self._verify, nodes))
-            costs.verify_alone[nodes] = self._time(verify, chain if nodes else None)  # in AR nothing is drafted
-            note()
-        for rows in self._rows:
-            for curve, work in ((costs.layer_alone, self._chain), (costs.tree_layer_alone, self._layers)):
-                # The target waits for it: the way to the draft's thread and back counts.
-                curve[rows] = self._time(partial(_timed, partial(draft.run, partial(work, rows)))) / DEPTHS
-                note()
-        middle = self._rows[len(self._rows) // 2]
-        for nodes in self._nodes:
-            verify = partial(target.run, _timed, partial(self._verify, nodes))
-            costs.verify_beside[nodes] = self._time_beside(verify, draft.submit, partial(self._layer, middle))
-            note()
-        for rows in self._rows:
-            for curve, work in ((costs.layer_beside, self._chain), (costs.tree_layer_beside, self._layers)):
-                layers = partial(draft.run, _timed, partial(work, rows))
-                curve[rows] = self._time_beside(layers, target.submit, self._verify_some) / DEPTHS
-                note()
-        costs = costs.scaled(median(self._references))
+        points, order = self._points(), Random(0)
+        costs, ratios = Costs(), defaultdict[tuple[str, int], list[float]](list)
+        for turn in range(REPEAT + 1):
+            for number, (name, count) in enumerate(order.sample(list(points), len(points))):
+                progress(turn * len(points) + number, (REPEAT + 1) * len(points))
+                ratios[name, count].append(points[name, count]())
+        progress((REPEAT + 1) * len(points), (REPEAT + 1) * len(points))
+        for (name, count), found in ratios.items():
+            getattr(costs, name)[count] = median(found[1:])
         for model in (self.pair.target, self.pair.draft):
             model.lane.noted.clear()
-        return costs
+        return costs.scaled(median(self._references))
+
+    def _points(self) -> dict[tuple[str, int], Callable[[], float]]:
+        """By curve and count what gives a time, in units of the verification before it."""
+        target, draft = self.pair.target.worker, self.pair.draft.worker
+        chain = partial(draft.run, partial(self._chain, 1))
+        busy = partial(self._layer, self._rows[len(self._rows) // 2])
+        points: dict[tuple[str, int], Callable[[], float]] = {}
+        for nodes in self._nodes:
+            verify = partial(target.run, _timed, partial(self._verify, nodes))
+            # In AR nothing is drafted.
+            points["verify_alone", nodes] = partial(self._alone, verify, chain if nodes else None)
+            points["verify_beside", nodes] = partial(self._beside, verify, draft.submit, busy)
+        for rows in self._rows:
+            for curve, work in (("layer", self._chain), ("tree_layer", self._layers)):
+                # The target waits for it: the way to the draft's thread and back counts.
+                waited = partial(_timed, partial(draft.run, partial(work, rows)))
+                points[f"{curve}_alone", rows] = partial(self._alone, waited, None, DEPTHS)
+                layers = partial(draft.run, _timed, partial(work, rows))
+                points[f"{curve}_beside", rows] = partial(
+                    self._beside, layers, target.submit, self._verify_some, DEPTHS
+                )
+        return points
 
     def _fill(self) -> None:
         for slot, prompt in enumerate(self.prompts):
@@ -87,20 +91,16 @@ class CostMeter:
             self.pair.target.worker.run(self.pair.verifier.prefill, sequence)
             self._sequences.append(sequence)
 
-    def _time(self, timed: Callable[[], float], before: Callable[[], object] | None = None) -> float:
-        """The median of what `timed` gives, in units of the verification before it: on a machine that others use too,
-        the two are slow together. They take turns as in a round: who comes after the other model finds its weights
+    def _alone(self, timed: Callable[[], float], before: Callable[[], object] | None, units: int = 1) -> float:
+        """Of one of `units`. The models take turns as in a round: who comes after the other one finds its weights
         further away. `before` is done in between."""
-        ratios = []
-        for _ in range(REPEAT + 1):
-            reference = self._reference()
-            if before:
-                before()
-            ratios.append(timed() / reference)
-        return median(ratios[1:])
+        reference = self._reference()
+        if before:
+            before()
+        return timed() / reference / units
 
-    def _time_beside(
-        self, timed: Callable[[], float], submit: Callable[..., Job[None]], other: Callable[[], object]
+    def _beside(
+        self, timed: Callable[[], float], submit: Callable[..., Job[None]], other: Callable[[], object], units: int = 1
     ) -> float:
         """The same while the other model's thread does `other` over and over."""
         stop = Event()
@@ -109,10 +109,11 @@ class CostMeter:
             while not stop.is_set():
                 other()
 
-        reference = median(self._reference() for _ in range(3))
+        reference = self._reference()
         job = submit(work)
         try:
-            return median([timed() for _ in range(REPEAT + 1)][1:]) / reference
+            timed()  # until both are under way
+            return timed() / reference / units
         finally:
             stop.set()
             job.result()

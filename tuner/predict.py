@@ -74,8 +74,8 @@ class Predictor:
         and rejection verification for as much faster or slower, as these were when the costs were calibrated."""
         if settings.verification == "rejection":
             coupled = predict(replace(settings, verification="coupled"))
-            return {batch: coupled[batch] * own.scale["rejection"] for batch, own in costs.items()}
+            return {batch: coupled[batch] * own.overheads.variants["rejection"] for batch, own in costs.items()}
         if settings.fallback == "auto":
             drafting, looking = (predict(replace(settings, fallback=name)) for name in ("draft", "ngram"))
-            return {b: max(drafting[b], looking[b]) * own.scale["auto"] for b, own in costs.items()}
+            return {b: max(drafting[b], looking[b]) * own.overheads.variants["auto"] for b, own in costs.items()}
         return {batch: self.simulate(settings, own, batch).tokens_per_second for batch, own in costs.items()}

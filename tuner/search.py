@@ -60,8 +60,9 @@ class Search:
 
     def run(self, costs: dict[int, Costs]) -> list[Verified]:
         """What was verified, the quickest first. `costs` by batch size."""
+        measured = costs
         trees = sorted({s.tree_nodes for s in self.grid if s.tree_nodes and s.lookahead == self.base.lookahead})
-        at = nearby(self.base, trees[len(trees) // 2] if trees else 0)
+        at = like = nearby(self.base, trees[len(trees) // 2] if trees else 0)
         predicted: Speeds = {}
         for stage in ("calibration", "calibration again"):
             passes = self._take(stage, [(stage, one) for one in self._calibrating(at)], costs, most=FEW_PASSES)
@@ -70,12 +71,14 @@ class Search:
             # Again, at what looks best of each kind: there it matters that predictions hold.
             played = [s for s in predicted if s.fallback != "auto" and s.verification == "coupled"]
             at = list({one.kind: one for one in sorted(played, key=lambda s: mean_speed(predicted[s]))}.values())
-        return sorted(self._verify(costs, at, self._best(predicted)), key=lambda one: -one.score)
+        return sorted(self._verify(measured, [*at, *like], self._best(predicted)), key=lambda one: -one.score)
 
     def _verify(self, costs: dict[int, Costs], at: list[Settings], chosen: list[Settings]) -> list[Verified]:
         """Run each. What is predicted goes by other passes, which take turns with these: how quick the draft is beside
         the target changes within seconds on a machine that others use too."""
         stage, between = "verification", "calibration between"
+        kinds = {"ssd", *(one.kind for one in chosen)}
+        at = [one for one in dict.fromkeys(at) if one.kind in kinds]
         wanted = [(between, one) for one in self._calibrating(at)] + [(stage, one) for one in chosen]
         passes = self._take(stage, wanted, costs)
         predicted = self._predict(self._calibrated(costs, at, passes, between), also=chosen)

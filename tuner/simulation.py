@@ -70,7 +70,14 @@ class Simulation:
                     played.ngrams.extend(new)
                     self.result.tokens += len(new)
                 active = [played for played in active if not played.done]
+        if self.result.rounds:
+            self._add_overheads()
         return self.result
+
+    def _add_overheads(self) -> None:
+        result, costs = self.result, self.costs
+        factor = costs.overheads.factor(self.settings.kind, result.seconds / result.rounds / costs.unit)
+        result.seconds = result.fixed + factor * (result.seconds - result.fixed)
 
     def _round(self, active: list[Played]) -> None:
         settings, costs, result = self.settings, self.costs, self.result
@@ -85,9 +92,8 @@ class Simulation:
                 if settings.mode == "sd" and settings.tree_nodes:
                     played.learn_tree(self.policy)
                 self._accept(played, None)
-        fixed = verification if settings.mode == "sd" else 0.0
-        result.seconds += fixed + (seconds - fixed) * costs.factor(settings.kind)
-        result.fixed += fixed
+        result.seconds += seconds
+        result.fixed += verification if settings.mode == "sd" else 0.0
         result.rounds += 1
         result.verified += len(active)
 
@@ -112,7 +118,8 @@ class Simulation:
         settings, tree = self.settings, self.settings.tree_nodes > 0
         preparations = [prepare(played, self.policy, settings, self.taper) for played in active]
         share = self._share(active)
-        clock, waited, layer = self._late + self.costs.start.get(settings.kind, 0.0) * share, verification, 0.0
+        start = self.costs.overheads.start_of(settings.kind, settings.lookahead) * self.costs.unit
+        clock, waited, layer = self._late + start * share, verification, 0.0
         pending = max(played.pending for played in active)
         if pending:
             clock += self.costs.layer(pending, True, tree, share)

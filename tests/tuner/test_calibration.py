@@ -10,6 +10,7 @@ import pytest
 from saguaro.runtime.speculation.adaptive import AdaptivePolicy
 from saguaro.tuner.calibration import and_variants, calibrate, nearby
 from saguaro.tuner.costs import Costs
+from saguaro.tuner.overheads import Overheads
 from saguaro.tuner.recording import Recording
 from saguaro.tuner.settings import Settings
 from saguaro.tuner.simulation import Prediction, Simulation
@@ -49,8 +50,9 @@ def test_each_kind_takes_what_it_took(temperature: float) -> None:
     for settings in at:
         played = simulate(settings, own, 1)
         assert played.seconds / played.rounds == pytest.approx(AR_ROUND * rounds[settings.kind])
-    assert own.start == pytest.approx(dict.fromkeys(["ssd", "ssd tree", "ssd ngram"], 0.04 * AR_ROUND))
-    assert ("rejection" in own.scale) is (temperature > 0)
+    starts = [own.overheads.start_of(kind, 4) for kind in ("ssd", "ssd tree", "ssd ngram")]
+    assert starts == pytest.approx([0.04 * AR_ROUND / VERIFICATION] * 3)
+    assert ("rejection" in own.overheads.variants) is (temperature > 0)
 
 
 def test_variants_are_as_much_slower_as_they_were() -> None:
@@ -63,17 +65,37 @@ def test_variants_are_as_much_slower_as_they_were() -> None:
     def scale(**speeds: float) -> dict[str, float]:
         named = {drafting: "drafting", looking: "looking", auto: "auto", rejection: "rejection"}
         passes = {one: [turn(speeds.get(named.get(one, ""), 1.0), 1.0)] for one in and_variants(at, 1.0)}
-        return calibrate(costs(), at, passes, 1, simulate).scale
+        return calibrate(costs(), at, passes, 1, simulate).overheads.variants
 
     assert scale(drafting=2.0, looking=2.5, auto=2.0, rejection=1.5)["auto"] == pytest.approx(0.8)
     assert scale(drafting=2.0, looking=2.5, auto=2.0, rejection=1.5)["rejection"] == pytest.approx(0.75)
     assert scale(drafting=2.0, looking=1.0, auto=2.2)["auto"] == 1.0
 
 
-def test_kinds_that_did_not_run_keep_what_they_had() -> None:
-    known = replace(costs(), scale={"sd tree": 3.0, "sd": 4.0})
+def test_what_was_measured_before_still_counts() -> None:
     at = [one for one in nearby(BASE, 0) if one.kind in ("ar", "ssd")]
-    passes = {one: [turn(1.0, 1.0)] for one in and_variants(at, 0.0)}
-    own = calibrate(known, at, passes, 1, simulate)
-    assert (own.scale["sd tree"], own.scale["sd"]) == (3.0, 4.0)
-    assert known.scale == {"sd tree": 3.0, "sd": 4.0}
+    known = replace(costs(), overheads=Overheads(factors={"sd": {1.0: 4.0}}))
+    for chains, longer in ((at[1], 1.3), (replace(at[1], lookahead=8, budget=24), 1.9)):
+        both = [at[0], chains]
+        passes = {one: [turn(1.0, longer)] for one in and_variants(both, 0.0)}
+        known = calibrate(known, both, passes, 1, simulate)
+    assert known.overheads.factor("sd", 2.0) == 4.0
+    assert len(known.overheads.factors["ssd"]) == 2
+    played = simulate(at[1], known, 1)
+    assert played.seconds / played.rounds == pytest.approx(AR_ROUND * 1.3)
+
+
+def test_between_what_was_measured() -> None:
+    starts, factors = {"ssd": {4: 0.1, 8: 0.3}}, {"ssd": {1.0: 1.2, 2.0: 1.6}, "ssd tree": {3.0: 1.5}}
+    overheads = Overheads(starts, factors)
+    assert [overheads.factor("ssd", x) for x in (0.5, 1.25, 9.0)] == pytest.approx([1.2, 1.3, 1.6])
+    assert [overheads.start_of("ssd", depth) for depth in (2, 6, 12)] == pytest.approx([0.1, 0.2, 0.3])
+    assert (overheads.start_of("ssd tree", 6), overheads.factor("sd", 2.0)) == (0.0, 1.0)
+
+
+def test_looking_up_is_taken_for_drafting_until_it_is_measured() -> None:
+    overheads = Overheads(factors={"ssd": {1.0: 1.2}, "ssd tree": {1.0: 1.5}})
+    kinds = ("ssd ngram", "ssd tree ngram", "sd ngram")
+    assert [overheads.factor(kind, 2.0) for kind in kinds] == [1.2, 1.5, 1.0]
+    overheads.factors["ssd ngram"] = {1.0: 1.1}
+    assert overheads.factor("ssd ngram", 2.0) == 1.1

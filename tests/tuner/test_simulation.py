@@ -12,6 +12,7 @@ from saguaro.engine.directory import open_engine_directory
 from saguaro.runtime.speculation.adaptive import AdaptivePolicy
 from saguaro.runtime.speculative_rounds import ConcurrentLoop
 from saguaro.tuner.costs import Costs, interpolate
+from saguaro.tuner.overheads import Overheads
 from saguaro.tuner.play import Played, prepare
 from saguaro.tuner.recording import Recording, record
 from saguaro.tuner.runs import Runner
@@ -33,9 +34,10 @@ def test_part_of_a_batch_costs_what_as_many_rows_do() -> None:
     costs = Costs({0: 1.0, 3: 4.0}, {0: 2.0, 3: 8.0}, {1: 1.0, 9: 9.0}, {1: 2.0}, {1: 3.0}, {1: 4.0})
     assert [costs.verify(3, False, share) for share in (1.0, 0.5, 0.25)] == [4.0, 2.0, 1.0]
     assert costs.layer(8, False, False, 0.5) == 4.0
-    doubled = replace(costs, start={"ssd": 1.0}, scale={"sd": 0.5}).scaled(2.0)
-    assert (doubled.verify(3, True), doubled.layer(1, True, True)) == (16.0, 8.0)
-    assert (doubled.start, doubled.scale) == ({"ssd": 2.0}, {"sd": 0.5})
+    doubled = replace(costs, overheads=Overheads(variants={"auto": 0.9})).scaled(2.0)
+    assert (doubled.verify(3, True), doubled.layer(1, True, True), doubled.unit) == (16.0, 8.0, 2.0)
+    assert doubled.overheads.variants == {"auto": 0.9}
+    assert Costs.from_dict(doubled.to_dict()) == costs.scaled(2.0)
 
 
 @pytest.mark.parametrize(
@@ -67,7 +69,7 @@ def test_catching_up_takes_a_layer_and_what_is_late_is_not_verified() -> None:
 
 def test_what_drafting_takes_is_scaled_and_verifying_alone_is_not() -> None:
     layer = {1: 0.1}
-    costs = Costs({0: 1.0}, {0: 1.0}, layer, layer, layer, layer, scale={"sd": 2.0})
+    costs = Costs({0: 1.0}, {0: 1.0}, layer, layer, layer, layer, Overheads(factors={"sd": {1.0: 2.0}}))
     simulation = Simulation(Settings("sd", 5, 12), costs, policy=AdaptivePolicy(12, 5), taper=True)
     played = simulation.run([always_right(12)], 1)
     assert (played.rounds, played.fixed, played.seconds) == (2, 2.0, 2.0 + 2.0 * 5 * 0.1)  # the first one's is hidden
@@ -138,7 +140,8 @@ def test_what_a_preparation_has_to_do_first_delays_it(engines: Engines) -> None:
         made = recordings(Runner(llm, PROMPTS, max_tokens=24, temperature=0.0))
     speeds = []
     for start in (0.0, 0.5, 3.0):
-        late, policy = replace(FLAT, start={"ssd": start}, layer_beside={1: 0.15}), AdaptivePolicy(12, 5)
+        overheads, policy = Overheads(start={"ssd": {5: start}}), AdaptivePolicy(12, 5)
+        late = replace(FLAT, overheads=overheads, layer_beside={1: 0.15})
         simulation = Simulation(Settings("ssd", 5, 12), late, policy=policy, taper=True)
         speeds.append(simulation.run(made, 1).tokens_per_second)
     assert speeds[0] > speeds[1] > speeds[2]

@@ -11,7 +11,6 @@ from saguaro.runtime.metrics import RequestMetrics, RunMetrics
 from saguaro.runtime.timing import Span
 from saguaro.runtime.trace import Round
 from saguaro.tuner import passes
-from saguaro.tuner.costs import Costs
 from saguaro.tuner.passes import take_passes
 from saguaro.tuner.report import Report
 from saguaro.tuner.runs import Runner
@@ -117,10 +116,3 @@ def test_passes_are_kept(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(passes, "take_turns", None)
     with pytest.raises(TypeError):
         take("other.json", wanted)
-
-
-def test_looking_up_is_taken_for_drafting_until_it_is_measured() -> None:
-    costs = Costs(scale={"ssd": 1.2, "ssd tree": 1.5})
-    assert [costs.factor(kind) for kind in ("ssd ngram", "ssd tree ngram", "sd ngram")] == [1.2, 1.5, 1.0]
-    costs.scale["ssd ngram"] = 1.1
-    assert costs.factor("ssd ngram") == 1.1
