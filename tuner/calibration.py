@@ -33,7 +33,7 @@ def and_variants(at: list[Settings], temperature: float) -> list[Settings]:
 def calibrate(
     costs: Costs, at: list[Settings], passes: dict[Settings, list[Turn]], batch: int, simulate: Simulate
 ) -> Costs:
-    """Costs by which a round of each of these settings takes what it took. What is not measured anew stays.
+    """Costs by which each of these settings is as quick as it was. What is not measured anew stays.
 
     Args:
         at: AR and SSD with chains among them.
@@ -47,15 +47,15 @@ def calibrate(
         start = ar_round * median(turn.start for turn in passes[settings])
         if settings.mode == "ssd":
             overheads.start.setdefault(settings.kind, {})[settings.lookahead] = start / costs.unit
-    curves = replace(costs, overheads=replace(overheads, factors={}))
-    for settings in at:
-        played = simulate(settings, curves, batch)
-        if played.seconds > played.fixed:
-            seconds = played.rounds * ar_round * median(turn.round for turn in passes[settings])
-            factor = (seconds - played.fixed) / (played.seconds - played.fixed)
-            points = overheads.factors.setdefault(settings.kind, {})
-            points[played.seconds / played.rounds / costs.unit] = factor
     speeds = {settings: median(turn.speed for turn in taken) for settings, taken in passes.items()}
+    curves = replace(costs, overheads=replace(overheads, factors={}))
+    played = {settings: simulate(settings, curves, batch) for settings in at}
+    ar = played[_first(at, "ar")]
+    ar_rate = ar.tokens / (ar.rounds * ar_round)
+    for settings, one in played.items():
+        if one.seconds > one.fixed:
+            factor = (one.tokens / (ar_rate * speeds[settings]) - one.fixed) / (one.seconds - one.fixed)
+            overheads.factors.setdefault(settings.kind, {})[one.seconds / one.rounds / costs.unit] = factor
     chains = _first(at, "ssd")
     looking = next((one for one in at if one.kind == "ssd ngram"), chains)
     auto, rejection = replace(chains, fallback="auto"), replace(chains, verification="rejection")

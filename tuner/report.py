@@ -11,7 +11,7 @@ from typing import Any
 from saguaro.engine.replace import replace_text
 from saguaro.errors import ConfigError
 
-VERSION = 6
+VERSION = 7
 
 
 @dataclass

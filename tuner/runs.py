@@ -65,7 +65,3 @@ class Run:
     def tokens_per_second(self) -> float:
         """Of the rounds alone, without the prompts."""
         return sum(len(output.outputs[0].token_ids) for output in self.outputs) / self.total.in_rounds
-
-    @property
-    def round_seconds(self) -> float:
-        return self.total.in_rounds / self.total.rounds

@@ -31,6 +31,7 @@ class Verified:
     predicted: dict[int, float]
     measured: dict[int, float]
     tokens_per_second: dict[int, float]  # as measured
+    calibrated: bool  # whether the costs were calibrated at these settings too, by other passes
 
     @property
     def score(self) -> float:
@@ -98,6 +99,7 @@ class Search:
                 {b: predicted[settings][b] / predicted[ar][b] for b in costs},
                 typical(settings, "speed"),
                 typical(settings, "tokens_per_second"),
+                settings in at,
             )
             for settings in chosen
         ]

@@ -18,7 +18,6 @@ class Turn:
 
     tokens_per_second: float
     speed: float  # over AR's
-    round: float  # what one takes, over one of AR's
     start: float  # what a preparation takes besides its layers, over a round of AR's
     ar_round: float  # seconds
     ar_verification: float  # seconds; the model alone
@@ -35,17 +34,15 @@ def take_turns(
             run.go(group)
         done()
     plain = [run for run in runs if run.settings.mode == "ar"]
-    rate, seconds = (fmean(getattr(run, name) for run in plain) for name in ("tokens_per_second", "round_seconds"))
+    rate = fmean(run.tokens_per_second for run in plain)
     rounds = [one for run in plain for one in run.rounds]
     ar_round = median(one.end - one.start for one in rounds)
     ar_verification = median(span.seconds for one in rounds for span in one.target if span.name == "verification")
 
     def turn(run: Run) -> Turn:
-        speed, longer = run.tokens_per_second / rate, run.round_seconds / seconds
-        if run in plain:  # maybe one of several
-            speed = longer = 1.0
+        speed = 1.0 if run in plain else run.tokens_per_second / rate  # AR's may be one of several
         start = _start(run.rounds, run.settings.tree_nodes > 0) / ar_round
-        return Turn(run.tokens_per_second, speed, longer, start, ar_round, ar_verification)
+        return Turn(run.tokens_per_second, speed, start, ar_round, ar_verification)
 
     return [turn(run) for run in runs]
 

@@ -82,7 +82,7 @@ def tune(
     if as_json:
         rows = [
             {**v.settings.to_dict(), "predicted": v.predicted, "measured": v.measured,
-             "tokens_per_second": v.tokens_per_second}
+             "tokens_per_second": v.tokens_per_second, "calibrated": v.calibrated}
             for v in verified
         ]  # fmt: skip
         click.echo(json.dumps({"engine": str(engine), "chosen": verified[0].settings.to_dict(), "verified": rows}))
