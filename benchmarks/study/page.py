@@ -66,8 +66,9 @@ Under coupled verification the draft hands over what it has when the outcome is 
 
 ![Predicted and measured speed](policy-predictions.png)
 
-Speed over AR: what `saguaro tune` predicted for the settings that it then ran, by simulating rounds on recorded text
-with measured costs.
+Speed over AR: what `saguaro tune` predicted for the settings that it ran, by simulating rounds on recorded text with
+measured costs. Other passes, which take turns with those that verify, prompt by prompt, calibrate the costs: "here"
+with these settings, "elsewhere" only with others of the same kind.
 
 {predictions}
 
@@ -115,7 +116,7 @@ def predictions(tuning: dict[str, Any]) -> list[dict[str, Any]]:
         for batch, speed in one["measured"].items():
             rows.append(
                 {"name": str(settings), "mode": one["mode"], "batch": batch, "predicted": one["predicted"][batch],
-                 "measured": speed}
+                 "measured": speed, "calibrated": one["calibrated"]}
             )  # fmt: skip
     return rows
 
@@ -126,10 +127,10 @@ def _flat(nested: dict[str, dict[str, Any]]) -> dict[str, Any]:
 
 
 def _predictions(tuning: dict[str, Any]) -> str:
-    lines = ["| settings | batch | predicted | measured | predicted / measured |", "|---|---|---|---|---|"]
+    lines = ["| settings | batch | predicted | measured | predicted / measured | calibrated |", "|---" * 6 + "|"]
     for row in predictions(tuning):
         speeds = f"{row['predicted']:.2f} | {row['measured']:.2f} | {row['predicted'] / row['measured']:.2f}"
-        lines.append(f"| {row['name']} | {row['batch']} | {speeds} |")
+        lines.append(f"| {row['name']} | {row['batch']} | {speeds} | {'here' if row['calibrated'] else 'elsewhere'} |")
     return "\n".join(lines)
 
 
