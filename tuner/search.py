@@ -80,7 +80,8 @@ class Search:
         stage, between = "verification", "calibration between"
         kinds = {"ssd", *(one.kind for one in chosen)}
         at = [one for one in dict.fromkeys(at) if one.kind in kinds]
-        wanted = [(between, one) for one in self._calibrating(at)] + [(stage, one) for one in chosen]
+        calibrating = self._calibrating(at)
+        wanted = [(between, one) for one in calibrating] + [(stage, one) for one in chosen]
         passes = self._take(stage, wanted, costs)
         predicted = self._predict(self._calibrated(costs, at, passes, between), also=chosen)
         rows = [
@@ -99,7 +100,7 @@ class Search:
                 {b: predicted[settings][b] / predicted[ar][b] for b in costs},
                 typical(settings, "speed"),
                 typical(settings, "tokens_per_second"),
-                settings in at,
+                settings in calibrating,
             )
             for settings in chosen
         ]
