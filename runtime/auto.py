@@ -61,6 +61,10 @@ class Auto:
         self._round = Noted(self.way, after_off, prepared)
         return self.way
 
+    def usual_way(self, mode: str, size: int) -> Way:
+        """How rounds of so many sequences go, trials aside."""
+        return self._ways[mode].usual(size)
+
     def next_way(self, mode: str, size: int) -> Way:
         way = self._ways[mode].next(size)
         self._trying = self._ways[mode].trying

@@ -45,8 +45,9 @@ class RoundLoop:
         self._begin, self._leaving = perf_counter(), False
         try:
             while waiting or self.active:
-                while waiting and len(self.active) < self.verifier.session.max_batch_size:
-                    self._admit(waiting.popleft())
+                size = min(self.verifier.session.max_batch_size, len(self.active) + len(waiting))
+                while len(self.active) < size:
+                    self._admit(waiting.popleft(), size)
                 yield from zip(list(self.active), self.target.run(self._rounds, every_round), strict=True)
                 for sequence in [s for s in self.active if s.finish_reason]:
                     self._retire(sequence)
@@ -109,8 +110,8 @@ class RoundLoop:
     def _verify(self, meanwhile: Callable[[], None] | None = None) -> list[Outcome]:
         return self.target_lane.call("verification", self.verifier.verify, self.active, meanwhile)
 
-    def _admit(self, sequence: Sequence) -> None:
-        """Give the sequence the next slot and compute its prompt."""
+    def _admit(self, sequence: Sequence, size: int) -> None:
+        """Give the sequence the next slot and compute its prompt. `size`: of the batch, when all have entered."""
         sequence.slot = len(self.active)
         self.active.append(sequence)
         self.target.run(self.target_lane.call, "prefill", self.verifier.prefill, sequence)

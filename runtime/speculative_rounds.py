@@ -111,11 +111,11 @@ class SpeculativeLoop(RoundLoop):
         for job in jobs:
             job.result()
 
-    def _admit(self, sequence: Sequence) -> None:
+    def _admit(self, sequence: Sequence, size: int) -> None:
         sequence.slot = len(self.active)
-        off = self.auto is not None and self.auto.way is Way.OFF
+        off = self.auto is not None and self.auto.usual_way(self.mode, size) is Way.OFF
         job = self.draft.submit(self.draft_lane.call, "prefill", self._enter, sequence, off)
-        super()._admit(sequence)
+        super()._admit(sequence, size)
         job.result()
 
     def _enter(self, sequence: Sequence, idle: bool) -> None:

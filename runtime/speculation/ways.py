@@ -13,7 +13,8 @@ MARGIN = 0.02  # by how much another way must be faster to be gone over to: less
 PERIOD = 8  # rounds between two comparisons
 FIRST = 32  # rounds before a batch of one tries another way; larger ones, where drafting gains less, try earlier
 TIMED = 4  # rounds of a trial that are to be timed
-LONGEST = 8  # rounds of a trial: not all can be timed
+LONGEST = 8  # rounds until so many are timed, at most: not all can be
+QUICKER = 0.97  # of its time before: a way that falls below it in a trial has not shown yet what it can do
 PAUSE = 64  # rounds after a trial before the same way is tried again because it looks better
 GROWING = 3  # trials at growing distances, before what they cost decides about the distance
 CLEAR = 0.75  # of the usual way's speed: what a trial finds to be slower than that is slower
@@ -28,6 +29,8 @@ class Trial:
     size: int
     enough: int
     left: int = LONGEST
+    rounds: int = 0
+    before: float | None = None  # what a round of it took when it was last prolonged
 
 
 @dataclass
@@ -46,6 +49,7 @@ class Schedule:
     due: dict[Way, int]
     rounds: int = 0
     trials: dict[Way, int] = field(default_factory=dict)
+    lengths: dict[Way, int] = field(default_factory=dict)  # rounds of the latest one
 
 
 class Ways:
@@ -67,9 +71,13 @@ class Ways:
         """Whether the latest round is one of a trial."""
         return self._trial is not None
 
+    def usual(self, size: int) -> Way:
+        """The way of a batch of `size` sequences, trials aside."""
+        return self._known(size).way
+
     def next(self, size: int) -> Way:
         """The way of the next round of a batch of `size` sequences."""
-        known = self.sizes.get(size) or self._enter(size)
+        known = self._known(size)
         known.rounds += 1
         self._schedule(size).rounds += 1
         if self._trial:
@@ -83,11 +91,12 @@ class Ways:
             self._trial = Trial(wanted, size, times.added + TIMED)
         return wanted or known.way
 
-    def _enter(self, size: int) -> Size:
-        """A size that was not seen: what other sizes taught holds until this one is known."""
-        speeds = self._speeds(size)
-        best = max(speeds, key=speeds.__getitem__) if len(speeds) == len(self.ways) else self.ways[-1]
-        self.sizes[size] = Size(best)
+    def _known(self, size: int) -> Size:
+        """Of a size that was not seen, what other sizes taught holds until it is known."""
+        if size not in self.sizes:
+            speeds = self._speeds(size)
+            best = max(speeds, key=speeds.__getitem__) if len(speeds) == len(self.ways) else self.ways[-1]
+            self.sizes[size] = Size(best)
         return self.sizes[size]
 
     def _schedule(self, size: int) -> Schedule:
@@ -107,12 +116,28 @@ class Ways:
         return None
 
     def _goes_on(self, trial: Trial, size: int) -> bool:
-        trial.left -= 1
-        return size == trial.size and trial.left > 0 and self.estimates.rounds[trial.way].added < trial.enough
+        trial.left, trial.rounds = trial.left - 1, trial.rounds + 1
+        if size != trial.size or trial.left <= 0:
+            return False
+        return self.estimates.rounds[trial.way].added < trial.enough or self._prolonged(trial)
+
+    def _prolonged(self, trial: Trial) -> bool:
+        """A way that is not clearly slower goes on while it becomes faster: a core whose neighbour falls idle, or whose
+        caches were full of another model, takes a dozen rounds to reach its speed."""
+        times, speeds = self.estimates.rounds[trial.way], self._speeds(trial.size)
+        now, usual = times.at(trial.size), speeds.get(self.sizes[trial.size].way)
+        if now is None or usual is None or speeds.get(trial.way, 0.0) < CLEAR * usual:
+            return False
+        if trial.before is not None and now > QUICKER * trial.before:
+            return False
+        trial.before, trial.enough, trial.left = now, times.added + TIMED, LONGEST
+        times.age(trial.size)
+        return True
 
     def _end(self, trial: Trial) -> None:
         known, schedule, speeds = self.sizes[trial.size], self._schedule(trial.size), self._speeds(trial.size)
         schedule.trials[trial.way] = schedule.trials.get(trial.way, 0) + 1
+        schedule.lengths[trial.way] = trial.rounds
         known.tried[trial.way] = known.rounds
         before = known.way
         if _better(speeds, trial.way, before):
@@ -134,7 +159,8 @@ class Ways:
         mine, theirs = rounds[tried].at(size), rounds[usual].at(size)
         if not mine or not theirs or tried not in speeds or usual not in speeds:
             return 0.0
-        return max(0.0, (TIMED + 1) * mine / theirs * (1 - speeds[tried] / speeds[usual]))
+        length = self._schedule(size).lengths.get(tried, TIMED + 1)
+        return max(0.0, length * mine / theirs * (1 - speeds[tried] / speeds[usual]))
 
     def _speeds(self, size: int) -> dict[Way, float]:
         speeds = {way: speed for way, speed in way_speeds(self.estimates, size).items() if way in self.ways}

@@ -74,12 +74,13 @@ def test_the_draft_catches_up_with_everything_at_once(monkeypatch: pytest.Monkey
     lookahead, chunk, off = 3, 16, LENGTH - 20
     rounds = iter([Way.OFF] * off)
     monkeypatch.setattr(Auto, "next_way", lambda auto, mode, size: next(rounds, WAYS[mode][-1]))
+    monkeypatch.setattr(Auto, "usual_way", lambda auto, mode, size: Way.OFF)  # so that what enters is left alone
     sequences = [sequence([1, 2], LENGTH - 2), sequence([3], off - 2), sequence([4] * 60, 9), sequence([5] * 70, 9)]
     ranking = draft_ranking(lambda position: position % 3 == 0)
     with scripted_loop(mode, ranking, lookahead=lookahead, chunk=chunk, slots=2, budget=2) as (loop, _, draft):
         forward, widths = draft.forward, []
         monkeypatch.setattr(draft, "forward", lambda step: (widths.append(step.tokens.shape[1]), forward(step))[1])
-        with_auto(loop, sequences).auto.way = Way.OFF  # so that what enters is left alone
+        with_auto(loop, sequences)
         list(loop.run(sequences))
     for done in sequences:
         assert done.generated == serial(done.tokens[: done.prompt_length], done.params.max_tokens)
@@ -132,10 +133,10 @@ def test_what_is_asked_for_is_never_switched_off(
 
 @pytest.mark.parametrize("mode", ["sd", "ssd"])
 def test_switched_off_nothing_is_drafted(engines: Engines, monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
-    """After the first round, in which it is not yet known, the draft computes the prompts and nothing else."""
+    """The draft computes the prompts and nothing else."""
     llm, params = engines.llm(fallback="auto"), SamplingParams(max_tokens=12, temperature=0, ignore_eos=True)
     monkeypatch.setattr(Auto, "next_way", lambda auto, mode, size: Way.OFF)
-    llm.generate([[5, 6, 7]], params, mode)
+    monkeypatch.setattr(Auto, "usual_way", lambda auto, mode, size: Way.OFF)
     draft = llm.pair.draft
     computed, forward, prompts = [], draft.session.forward, random_prompts(6)
     monkeypatch.setattr(draft.session, "forward", lambda step: (computed.append(step.tokens.numel()), forward(step))[1])

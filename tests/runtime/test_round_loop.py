@@ -157,7 +157,7 @@ def test_who_enters_is_drafted_for_alone(monkeypatch: pytest.MonkeyPatch, mode: 
         forward, steps = draft.forward, []
         monkeypatch.setattr(draft, "forward", lambda step: (steps.append(step), forward(step))[1])
         for slot in range(3):
-            loop._admit(sequence([slot] * 5, 9))
+            loop._admit(sequence([slot] * 5, 9), 3)
             assert {(len(step.tokens), step.first_slot) for step in steps} == {(1, slot)}
             steps.clear()
         assert all(loop.active[slot].speculation for slot in range(3))
