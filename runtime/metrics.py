@@ -173,17 +173,20 @@ class RunMetrics:
     in_rounds: float = 0.0
     forward: float = 0.0  # time during which a model forward ran
     times: Times = field(default_factory=Times)
+    _before: list[Span] = field(default_factory=list, repr=False, compare=False)  # the latest round's verifications
 
     def add_round(self, start: float, end: float, target: list[Span], draft: list[Span]) -> Times:
-        """Take in what the models did in the round; gives its times."""
+        """Take in what the models did in the round; gives its times. A preparation is noted when it ends, which may be
+        a moment after the verification that it accompanied, in the next round."""
         verifications, fallbacks = named(target, "verification"), named(draft, "fallback")
         preparations = named(draft, "preparation")
         times = Times(
             sum(span.seconds for span in verifications),
             sum(span.seconds for span in preparations),
             sum(span.seconds for span in fallbacks),
-            overlap(preparations + fallbacks, verifications),
+            overlap(preparations + fallbacks, self._before + verifications),
         )
+        self._before = verifications
         forwards = [span for span in named(target + draft, "forward") if span.start >= start]
         self.rounds += 1
         self.in_rounds += end - start

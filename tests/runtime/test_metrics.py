@@ -136,6 +136,15 @@ def test_a_run() -> None:
     assert request.times.verification == 20
 
 
+def test_a_preparation_that_ends_in_the_next_round_overlaps_the_verification_that_it_accompanied() -> None:
+    run = RunMetrics()
+    run.add_round(0, 8, spans(("verification", 0, 7)), [])
+    times = run.add_round(8, 16, spans(("verification", 8, 15)), spans(("preparation", 1, 9)))
+    assert times.overlapped == pytest.approx(6 + 1)
+    assert run.add_round(16, 24, spans(("verification", 16, 23)), []).overlapped == 0
+    assert run.overlap == pytest.approx(7 / 8)
+
+
 def test_the_speed_model_by_hand() -> None:
     assert predicted_speedup(4, 2, 0.75, preparation=0.5, fallback=0.4) == pytest.approx(3.5 / 1.1)
     assert predicted_speedup(4, 2, 0.75, preparation=1.6, fallback=0.4) == pytest.approx(3.5 / 1.55)
