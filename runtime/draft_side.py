@@ -57,10 +57,15 @@ class DraftSide(ABC, Generic[S, P]):
         self.states: dict[Sequence, S] = {}
         self.unlearned: list[tuple[P, Lesson]] = []  # what outcomes taught, and whom
 
+    def enter(self, sequence: Sequence) -> None:
+        """Know of the sequence. Its prompt is computed when something is to be drafted (`come_near`)."""
+        self.states[sequence] = self.state()
+
     def prefill(self, sequence: Sequence) -> None:
-        """Compute the prompt's KV rows, all but its last token's."""
+        """Enter it, and compute the prompt's KV rows, all but its last token's."""
+        self.enter(sequence)
         prefill(self.session, self.known(sequence.tokens[:-1]), 0, sequence.slot, self.chunk)
-        self.states[sequence] = self.state(len(sequence.tokens) - 1)
+        self.states[sequence].processed = len(sequence.tokens) - 1
 
     @abstractmethod
     def settle(self, sequence: Sequence, bonus_row: int, outcome: Outcome, hit: Prepared | None) -> None:

@@ -56,8 +56,8 @@ class RejectionDrafter(Drafter):
         self.top, self.weight = top, weight
         self.rows: dict[Sequence, list[torch.Tensor]] = {}  # after the bonus token, x_1, ...: as far as processed
 
-    def prefill(self, sequence: Sequence) -> None:
-        super().prefill(sequence)
+    def enter(self, sequence: Sequence) -> None:
+        super().enter(sequence)
         self.rows[sequence] = []
 
     def release(self, sequence: Sequence) -> None:

@@ -114,15 +114,15 @@ class SpeculativeLoop(RoundLoop):
     def _admit(self, sequence: Sequence, size: int) -> None:
         sequence.slot = len(self.active)
         off = self.auto is not None and self.auto.usual_way(self.mode, size) is Way.OFF
-        job = self.draft.submit(self.draft_lane.call, "prefill", self._enter, sequence, off)
+        enter = self.drafter.enter if off else self._enter
+        job = self.draft.submit(self.draft_lane.call, "prefill", enter, sequence)
         super()._admit(sequence, size)
         job.result()
 
-    def _enter(self, sequence: Sequence, idle: bool) -> None:
-        """The target takes longer for the prompt, so that this and the first speculation cost no wait. `idle`: nothing
-        is speculated at present."""
+    def _enter(self, sequence: Sequence) -> None:
+        """The target takes longer for the prompt, so that this and the first speculation cost no wait."""
         self.drafter.prefill(sequence)
-        if not idle and (sequence.ngrams is None or self.auto is not None):
+        if sequence.ngrams is None or self.auto is not None:
             sequence.speculation = self.drafter.draft([sequence], {sequence})[sequence]
 
     def _retire(self, sequence: Sequence) -> None:
