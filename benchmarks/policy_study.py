@@ -23,7 +23,8 @@ from saguaro import LLM, build
 ROOT = Path(__file__).parents[1]
 RESULTS, DOCS = ROOT / "benchmarks" / "results", ROOT / "docs"
 MEASURED: dict[str, Callable[[LLM, int], Any]] = {
-    "misses": misses.measure, "hits": hits.measure, "trees": trees.measure, "rejection": rejection.measure,
+    "misses": misses.measure, "hits": hits.measure, "all_prompts": hits.measure_all, "trees": trees.measure,
+    "rejection": rejection.measure,
 }  # fmt: skip
 ROOM = {"lookahead": 8, "budget": 40, "tree_nodes": 32, "max_batch_size": 8}
 

@@ -33,6 +33,10 @@ the choice alone is measured. Each learns from nothing.
 
 {hits}
 
+40 prompts leave an uncertainty of one percent. After all {all_prompts[prompts]} beginnings in the held-out files that
+they might have been chosen from, at T = 0 and B = 12: uniform {all_prompts[uniform]:.3f}, geometric
+{all_prompts[geometric]:.3f}, adaptive {all_prompts[adaptive]:.3f}.
+
 ## Token trees
 
 ![Tokens per round of chains and trees](policy-trees.png)
@@ -88,6 +92,7 @@ def write(results: dict[str, Any]) -> str:
         prompts=results["prompts"],
         misses=table("F", {**{f"T = {t}": v for t, v in results["misses"].items()}, **_paper()}, "{:.2f}"),
         hits=table("B", _flat(results["hits"]), "{:.2f}"),
+        all_prompts=results["all_prompts"],
         trees=table("", {f"T = {t}": by_shape for t, by_shape in trees.items()}, "{:.2f}"),
         tree_gain=", ".join(f"{gain:.0%}" for gain in gains),
         rejection=table("", _flat(results["rejection"]["modes"]), "{:.2f}", skip=("tokens_per_second",)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 from saguaro import LLM
@@ -19,8 +20,24 @@ MAX_TOKENS = 64
 def runner(llm: LLM, temperature: float, count: int) -> Runner:
     """For the first `count` prompts."""
     lines = (DEMO / "prompts.jsonl").read_text(encoding="utf-8").splitlines()[:count]
-    prompts = [llm.tokenizer.encode(json.loads(line)["prompt"]) for line in lines]
-    return Runner(llm, prompts, max_tokens=MAX_TOKENS, temperature=temperature)
+    return _runner(llm, temperature, [json.loads(line)["prompt"] for line in lines])
+
+
+def runner_of_all(llm: LLM, temperature: float) -> Runner:
+    """For every beginning in the held-out files of this Python that the 40 prompts might have been chosen from."""
+    sys.path.insert(0, str(DEMO))
+    from training.prompts import candidates
+    from training.stages import split_documents
+    from training.vocabulary import load_tokenizer
+
+    training, held_out = split_documents()
+    words = load_tokenizer(DEMO / "target")
+    return _runner(llm, temperature, [text for _, text in candidates(held_out, training, words)])
+
+
+def _runner(llm: LLM, temperature: float, prompts: list[str]) -> Runner:
+    encoded = [llm.tokenizer.encode(prompt) for prompt in prompts]
+    return Runner(llm, encoded, max_tokens=MAX_TOKENS, temperature=temperature)
 
 
 def recordings(run: Runner, candidates: int) -> list[Recording]:

@@ -41,22 +41,29 @@ def squeeze(text: str) -> str:
     return " ".join(text.split())
 
 
-def choose_prompts(
+def candidates(
     held_out: Sequence[Document], training: Sequence[Document], words: PreTrainedTokenizerFast
-) -> list[str]:
-    """`COUNT` different prompts that no training file contains, the same ones every time."""
+) -> list[tuple[str, str]]:
+    """Path and text of every beginning that no training file contains, in an order that means nothing."""
     seen = " ".join(squeeze(one.text) for one in training)
-    candidates: list[tuple[str, str, str]] = []
+    found: list[tuple[str, str, str]] = []
     for document in held_out:
         for text in beginnings(document):
             if "def test" in text.partition("(")[0] or text.startswith("def __init__"):
                 continue  # there are hundreds, all alike
             if SHORTEST <= len(words(text).input_ids) <= LONGEST and squeeze(text) not in seen:
-                candidates.append((hashlib.sha256(text.encode()).hexdigest(), document.path, text))
+                found.append((hashlib.sha256(text.encode()).hexdigest(), document.path, text))
+    return [(path, text) for _, path, text in sorted(found)]
+
+
+def choose_prompts(
+    held_out: Sequence[Document], training: Sequence[Document], words: PreTrainedTokenizerFast
+) -> list[str]:
+    """`COUNT` different prompts that no training file contains, the same ones every time."""
     chosen: list[str] = []
     used: dict[str, int] = {}
     headers: set[str] = set()
-    for _, path, text in sorted(candidates):
+    for path, text in candidates(held_out, training, words):
         header = text.split("\n")[0]
         if used.get(path, 0) < MOST_OF_ONE_FILE and header not in headers:
             chosen.append(text)
