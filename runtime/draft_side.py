@@ -59,7 +59,7 @@ class DraftSide(ABC, Generic[S, P]):
 
     def enter(self, sequence: Sequence) -> None:
         """Know of the sequence. Its prompt is computed when something is to be drafted (`come_near`)."""
-        self.states[sequence] = self.state()
+        self.states[sequence] = self.state(0)
 
     def prefill(self, sequence: Sequence) -> None:
         """Enter it, and compute the prompt's KV rows, all but its last token's."""
