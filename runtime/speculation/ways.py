@@ -29,7 +29,6 @@ class Trial:
     size: int
     enough: int
     left: int = LONGEST
-    rounds: int = 0
     before: float | None = None  # what a round of it took when it was last prolonged
 
 
@@ -49,7 +48,6 @@ class Schedule:
     due: dict[Way, int]
     rounds: int = 0
     trials: dict[Way, int] = field(default_factory=dict)
-    lengths: dict[Way, int] = field(default_factory=dict)  # rounds of the latest one
 
 
 class Ways:
@@ -116,7 +114,7 @@ class Ways:
         return None
 
     def _goes_on(self, trial: Trial, size: int) -> bool:
-        trial.left, trial.rounds = trial.left - 1, trial.rounds + 1
+        trial.left -= 1
         if size != trial.size or trial.left <= 0:
             return False
         return self.estimates.rounds[trial.way].added < trial.enough or self._prolonged(trial)
@@ -137,7 +135,6 @@ class Ways:
     def _end(self, trial: Trial) -> None:
         known, schedule, speeds = self.sizes[trial.size], self._schedule(trial.size), self._speeds(trial.size)
         schedule.trials[trial.way] = schedule.trials.get(trial.way, 0) + 1
-        schedule.lengths[trial.way] = trial.rounds
         known.tried[trial.way] = known.rounds
         before = known.way
         if _better(speeds, trial.way, before):
@@ -159,8 +156,7 @@ class Ways:
         mine, theirs = rounds[tried].at(size), rounds[usual].at(size)
         if not mine or not theirs or tried not in speeds or usual not in speeds:
             return 0.0
-        length = self._schedule(size).lengths.get(tried, TIMED + 1)
-        return max(0.0, length * mine / theirs * (1 - speeds[tried] / speeds[usual]))
+        return max(0.0, (TIMED + 1) * mine / theirs * (1 - speeds[tried] / speeds[usual]))
 
     def _speeds(self, size: int) -> dict[Way, float]:
         speeds = {way: speed for way, speed in way_speeds(self.estimates, size).items() if way in self.ways}

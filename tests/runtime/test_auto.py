@@ -21,7 +21,8 @@ WAYS = {"sd": (Way.OFF, Way.SEQUENTIAL), "ssd": (Way.OFF, Way.SEQUENTIAL, Way.CO
 
 
 def decide_by_dice(monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
-    """Ways go on for two to nine rounds, so that the draft has little or much to catch up with."""
+    """Ways go on for two to nine rounds, and not all prompts are computed, so that the draft has little or much to
+    catch up with."""
     dice, going = random.Random(seed), [(Way.SEQUENTIAL, 0)]
 
     def next_way(auto: Auto, mode: str, size: int) -> Way:
@@ -35,6 +36,7 @@ def decide_by_dice(monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
         return Fallback.NOTHING if auto._draining else dice.choice(list(Fallback))
 
     monkeypatch.setattr(Auto, "next_way", next_way)
+    monkeypatch.setattr(Auto, "usual_way", lambda auto, mode, size: dice.choice((Way.OFF, Way.SEQUENTIAL)))
     monkeypatch.setattr(Auto, "pick", pick)
 
 
@@ -144,6 +146,20 @@ def test_switched_off_nothing_is_drafted(engines: Engines, monkeypatch: pytest.M
     assert not computed
     assert total(outputs).auto_off == total(outputs).rounds == 6 * 12
     assert total(outputs).drafted == 0
+
+
+@pytest.mark.parametrize("mode", ["sd", "ssd"])
+def test_who_enters_is_drafted_for_where_the_whole_batch_will_be(monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
+    """Not as one would go on alone: the others that wait enter with it."""
+    sizes: list[int] = []
+    monkeypatch.setattr(Auto, "usual_way", lambda auto, mode, size: (sizes.append(size), Way.OFF)[1])
+    sequences = [sequence([i], new) for i, new in enumerate((4, 9, 9, 9, 9))]
+    with scripted_loop(mode, draft_ranking(lambda position: False), lookahead=3, slots=3) as (loop, *_):
+        list(with_auto(loop, sequences[:2]).run(sequences[:2]))
+        assert sizes == [2, 2]
+        sizes.clear()
+        list(with_auto(loop, sequences).run(sequences[2:]))
+        assert sizes == [3, 3, 3]
 
 
 def test_several_rounds_are_learned_from_together() -> None:
