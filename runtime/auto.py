@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from saguaro.runtime.sequence import Sequence
 from saguaro.runtime.speculation.estimates import Estimates, Fallback, Way
-from saguaro.runtime.speculation.fallback import fallback_speeds
+from saguaro.runtime.speculation.fallback import fallback_rounds, way_speeds
 from saguaro.runtime.speculation.ways import Ways
 
 EXPLORE = 48  # so many choices of a fallback bring one of the second best, which keeps its estimates fresh
@@ -84,15 +84,17 @@ class Auto:
     def pick(self, size: int, waiting: int, found: int) -> Fallback:
         if self._draining:
             return Fallback.NOTHING
-        speeds = fallback_speeds(self.estimates, self.way, size, size - waiting, found)
-        if Fallback.DRAFT not in speeds or self._round.after_off:  # it has to be known; or has much to catch up with
+        rounds = fallback_rounds(self.estimates, self.way, size, size - waiting, found)
+        if Fallback.DRAFT not in rounds or self._round.after_off:  # it has to be known; or has much to catch up with
             return Fallback.DRAFT
+        usual = way_speeds(self.estimates, size)[self.way]
+        gains = {fallback: expected.beyond(usual) for fallback, expected in rounds.items()}
         if self._trying:
-            speeds.pop(Fallback.NOTHING, None)
+            gains.pop(Fallback.NOTHING, None)
         self._choices += 1
         if self._choices % EXPLORE == 0 and found:
-            return min((Fallback.DRAFT, Fallback.NGRAM), key=speeds.__getitem__)
-        return max(speeds, key=speeds.__getitem__)
+            return min((Fallback.DRAFT, Fallback.NGRAM), key=gains.__getitem__)
+        return max(gains, key=gains.__getitem__)
 
     def note(self, sequences: list[Sequence], new: list[list[int]], seconds: float, waited: float) -> None:
         """A round ended.

@@ -1,4 +1,4 @@
-"""`fallback: auto` (design 3.5): the expected tokens per second of each thing that a round can do.
+"""`fallback: auto` (design 3.5): what each thing that a round can do is expected to bring and to take.
 
 In a batch one sequence that waits for the draft makes all wait, so beyond some batch size the fallback that does not
 wait wins; and where verifying K + 1 tokens of every sequence costs far more than computing one, nothing beats plain
@@ -7,13 +7,32 @@ decoding. Tokens never depend on any of it, so that estimates may be rough and d
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from saguaro.runtime.speculation.estimates import Estimates, Fallback, Way
 
 
-def fallback_speeds(
+class Expected(NamedTuple):
+    """Of a round: the tokens of all its sequences, and seconds."""
+
+    tokens: float
+    seconds: float
+
+    @property
+    def speed(self) -> float:
+        return self.tokens / self.seconds
+
+    def beyond(self, usual: float) -> float:
+        """How many tokens it brings more than rounds of the `usual` speed bring in its time. Whatever this round does,
+        the next ones go on as usual: so this is what to maximise, and not the round's own speed, by which a long round
+        that brings much beats a short one that lets the next begin."""
+        return self.tokens - usual * self.seconds
+
+
+def fallback_rounds(
     estimates: Estimates, way: Way, size: int, hits: float, found: float, waiting: float | None = None
-) -> dict[Fallback, float]:
-    """Tokens per second of the round to come, for each fallback whose times are known.
+) -> dict[Fallback, Expected]:
+    """The round to come with each fallback whose times are known.
 
     Args:
         way: sequential or concurrent.
@@ -24,20 +43,20 @@ def fallback_speeds(
     """
     base, wait = estimates.rounds[way].at(size), estimates.draft.at(size)
     prepared, others = hits * estimates.hit_tokens.value, size - hits
-    speeds = {}
+    rounds = {}
     if base is not None:
         if wait is not None:
             wait *= 1 if waiting is None else waiting
-            speeds[Fallback.DRAFT] = (prepared + others * estimates.draft_tokens.value) / (base + wait)
+            rounds[Fallback.DRAFT] = Expected(prepared + others * estimates.draft_tokens.value, base + wait)
         if found:
             tokens = prepared + found * estimates.ngram_tokens.value + others - found
-            speeds[Fallback.NGRAM] = tokens / base
+            rounds[Fallback.NGRAM] = Expected(tokens, base)
         if hits:
-            speeds[Fallback.NOTHING] = (prepared + others) / base
+            rounds[Fallback.NOTHING] = Expected(prepared + others, base)
     plain = estimates.rounds[Way.OFF].at(size)
     if not hits and plain is not None and way is Way.SEQUENTIAL:  # a round of plain decoding
-        speeds[Fallback.NOTHING] = size / plain
-    return speeds
+        rounds[Fallback.NOTHING] = Expected(size, plain)
+    return rounds
 
 
 def way_speeds(estimates: Estimates, size: int) -> dict[Way, float]:
@@ -51,8 +70,8 @@ def way_speeds(estimates: Estimates, size: int) -> dict[Way, float]:
     for way, hits in ((Way.SEQUENTIAL, 0.0), (Way.CONCURRENT, size * hit)):
         found = (size - hits) * estimates.found.value
         some_wait = 1 - hit**size if hits else None
-        each = fallback_speeds(estimates, way, size, hits, found, some_wait)
+        each = fallback_rounds(estimates, way, size, hits, found, some_wait)
         each.pop(Fallback.NOTHING, None)
         if each:
-            speeds[way] = max(each.values())
+            speeds[way] = max(expected.speed for expected in each.values())
     return speeds
