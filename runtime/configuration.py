@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from saguaro.runtime.auto import Auto
+from saguaro.runtime.auto import Auto, halvings
 from saguaro.runtime.draft_side import DraftSide
 from saguaro.runtime.policies import Policies
 
@@ -15,5 +15,7 @@ class Configuration:
     def __init__(self, speculation: dict[str, Any]):
         """`speculation`: the deployment file's section of that name."""
         self.speculation, self.policies = speculation, Policies(speculation)
-        self.autos = {greedy: Auto() for greedy in (True, False)}  # as many tokens are accepted as these differ
+        longest = speculation["lookahead"]
+        lookaheads = [longest] if speculation.get("tree_nodes") else halvings(longest)  # trees are verified whole
+        self.autos = {greedy: Auto(lookaheads) for greedy in (True, False)}  # acceptance differs between these
         self.drafters: dict[bool, DraftSide[Any, Any]] = {}  # by whether verification is by rejection

@@ -76,9 +76,13 @@ class DraftSide(ABC, Generic[S, P]):
     def take(self, sequence: Sequence, chain: list[int]) -> None:
         """The target verifies a chain that was not drafted here."""
 
+    def shorten(self, sequence: Sequence, bonus_row: int, lookahead: int) -> None:
+        """The target verifies no more than `lookahead` tokens of the chain behind the bonus token in `bonus_row`."""
+        raise NotImplementedError("trees are verified whole")
+
     @abstractmethod
-    def draft(self, sequences: list[Sequence], wanted: set[Sequence]) -> dict[Sequence, Speculation]:
-        """Speculate just in time what follows the last token of each of the `wanted` ones."""
+    def draft(self, sequences: list[Sequence], wanted: set[Sequence], lookahead: int) -> dict[Sequence, Speculation]:
+        """Speculate just in time up to `lookahead` tokens behind the last one of each of the `wanted` sequences."""
 
     @abstractmethod
     def prepare(self, preparation: Preparation) -> None:

@@ -59,7 +59,12 @@ class Drafter(DraftSide[DraftState, OutcomePolicy]):
         state = self.states[sequence]
         state.chain, state.ranked = chain, []
 
-    def draft(self, sequences: list[Sequence], wanted: set[Sequence]) -> dict[Sequence, Speculation]:
+    def shorten(self, sequence: Sequence, bonus_row: int, lookahead: int) -> None:
+        state = self.states[sequence]
+        state.chain, state.ranked = state.chain[:lookahead], state.ranked[: lookahead + 1]
+        state.processed = min(state.processed, bonus_row + 1 + lookahead)
+
+    def draft(self, sequences: list[Sequence], wanted: set[Sequence], lookahead: int) -> dict[Sequence, Speculation]:
         states = [self.states[sequence] if sequence in wanted else None for sequence in sequences]
         for state in states:
             if state:
@@ -70,7 +75,7 @@ class Drafter(DraftSide[DraftState, OutcomePolicy]):
         first = self._pending(sequences, states, lengths)
         if max(map(len, first)) > 1:  # else what is to be caught up with is the first step of the chain
             first = chains = [[int(row.tokens[0])] for row in self._catch_up(sequences, states, lengths)]
-        depths = self.lookahead - len(chains[0])
+        depths = lookahead - len(chains[0])
         if depths:
             step = self._step(sequences, [tokens or [0] for tokens in first], states)
             rollout = self._rollout(sequences, step, states, [1] * depths, 1)
@@ -97,16 +102,14 @@ class Drafter(DraftSide[DraftState, OutcomePolicy]):
             self.policy(sequence).choose(state.ranked, state.chain, state.after_hit)
             for sequence, state in zip(sequences, states, strict=True)
         ]
-        widths = [max(row) for row in zip(*(choice.widths for choice in choices), strict=True) if max(row)]
+        widths = _widths(choices, preparation.lookahead, self.taper)
         if not widths:
             return
-        if not self.taper:
-            widths = [widths[0]] * self.lookahead
         step = self._branch_step([length - 1 for length in lengths], choices, widths[0])
         rollout = self._rollout(sequences, step, states, widths, self.lookahead + 2, preparation.progress)
         preparation.rollout = rollout
         for b, (sequence, state, choice) in enumerate(zip(sequences, states, choices, strict=True)):
-            state.branches = Branches(rollout, b, self.lookahead)
+            state.branches = Branches(rollout, b, preparation.lookahead)
             preparation.caches[sequence].open(choice.outcomes, state.branches.speculation)
         roll_out(self.session, rollout)
         self.learn()
@@ -188,3 +191,11 @@ class Drafter(DraftSide[DraftState, OutcomePolicy]):
             for state, first in zip(states, step.prefix, strict=True)
         ]
         return self.rollout(sequences, step, reached, widths, progress)
+
+
+def _widths(choices: list[Choice], lookahead: int, taper: bool) -> list[int]:
+    """How many branches each depth computes, where each drafts up to `lookahead` tokens."""
+    *drafting, last = (max(row) for row in zip(*(choice.widths for choice in choices), strict=True))
+    if not taper:
+        return drafting[:1] * lookahead if drafting[0] else []
+    return [width for width in (*drafting[:lookahead], min(drafting[lookahead - 1], last)) if width]

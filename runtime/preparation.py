@@ -13,7 +13,8 @@ class Preparation:
     """Made when the verification begins; the draft fills the caches, the round loop asks them and says when to stop."""
 
     def __init__(self, sequences: Sequences[Sequence], lookahead: int):
-        self.sequences = list(sequences)
+        """`lookahead`: tokens of a speculation, at most."""
+        self.sequences, self.lookahead = list(sequences), lookahead
         self.lengths = [len(sequence.tokens) for sequence in sequences]  # their tokens change when the outcome is known
         self.caches = {sequence: SpeculationCache() for sequence in sequences}
         self.progress = Progress(lookahead + 1)  # the last depth is for the next round: see `Branches`

@@ -74,15 +74,15 @@ class RejectionDrafter(Drafter):
         super().take(sequence, chain)
         self.rows[sequence] = []
 
-    def draft(self, sequences: list[Sequence], wanted: set[Sequence]) -> dict[Sequence, Speculation]:
+    def draft(self, sequences: list[Sequence], wanted: set[Sequence], lookahead: int) -> dict[Sequence, Speculation]:
         states = [self.states[sequence] if sequence in wanted else None for sequence in sequences]
         for sequence in wanted:
             self.take(sequence, [])
         lengths = [len(sequence.tokens) for sequence in sequences]
         self._catch_up(sequences, states, lengths)
         proposals = [self._proposals(sequence) for sequence in sequences]
-        depths = range(self.lookahead)
-        idle: list[torch.Tensor | None] = [None] * self.lookahead
+        depths = range(lookahead)
+        idle: list[torch.Tensor | None] = [None] * lookahead
         noise = [
             one.noise([length - 1], depths, self.vocab_size, self.session.device) if state else idle
             for one, state, length in zip(proposals, states, lengths, strict=True)
@@ -92,12 +92,12 @@ class RejectionDrafter(Drafter):
             for sequence, state, one, drawn_by in zip(sequences, states, proposals, noise, strict=True)
         ]
         step = self._step(sequences, [[token] for token in first], states)
-        rollout, rows = self._sample(proposals, step, [later[1:] for later in noise], self.lookahead - 1)
+        rollout, rows = self._sample(proposals, step, [later[1:] for later in noise], lookahead - 1)
         drafted = {}
         for b, (sequence, state) in enumerate(zip(sequences, states, strict=True)):
             if state:
                 state.chain = [first[b], *rollout.tokens[:, b, 0, 0].tolist()]
-                state.processed += self.lookahead - 1
+                state.processed += lookahead - 1
                 self.rows[sequence] += [depth[0] for depth in rows[b]]
                 drafted[sequence] = chain(state.chain, self.rows[sequence], proposals[b])
         return drafted
@@ -126,12 +126,12 @@ class RejectionDrafter(Drafter):
             for choice, length in zip(choices, lengths, strict=True)
         ]
         noise = [
-            one.noise(roots, range(self.lookahead), self.vocab_size, self.session.device)
+            one.noise(roots, range(preparation.lookahead), self.vocab_size, self.session.device)
             for one, roots in zip(proposals, rounds, strict=True)
         ]
-        rollout, rows = self._sample(proposals, step, noise, self.lookahead)
+        rollout, rows = self._sample(proposals, step, noise, preparation.lookahead)
         for b, (sequence, state, choice) in enumerate(zip(sequences, states, choices, strict=True)):
-            state.branches = SampledBranches(rollout, b, self.lookahead, rows[b], proposals[b])
+            state.branches = SampledBranches(rollout, b, preparation.lookahead, rows[b], proposals[b])
             preparation.caches[sequence].open(choice.outcomes, state.branches.speculation)
         self.learn()
 

@@ -6,6 +6,7 @@ likely (paper, Algorithm 1; design 3.1). Under coupled verification the tokens a
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from time import perf_counter
 from typing import Any
 
@@ -41,15 +42,16 @@ class SpeculativeLoop(RoundLoop):
     ):
         super().__init__(verifier, target, target_lane)
         self.drafter, self.draft, self.draft_lane = drafter, draft, draft_lane
-        self._unsettled: list[tuple[Sequence, int, Outcome, Prepared | None]] = []
+        self.lookahead = drafter.lookahead  # of this round
+        self._untold: list[tuple[Callable[..., None], Sequence, tuple[Any, ...]]] = []  # calls for the draft, in order
         self._draft_jobs: list[Job[None]] = []
         self._waited = 0.0  # in this round, for the draft
 
     def _next_round(self) -> list[list[int]]:
         if self.auto is None:
             return self._round()
-        start, way = perf_counter(), self.auto.begin(self.mode, self.active)
-        self._waited = 0.0
+        start, plan = perf_counter(), self.auto.begin(self.mode, self.active)
+        way, self.lookahead, self._waited = plan.way, plan.lookahead, 0.0
         if way is Way.OFF:
             self._check_draft()
             new = super()._round()
@@ -64,10 +66,18 @@ class SpeculativeLoop(RoundLoop):
         return new
 
     def _round(self) -> list[list[int]]:
-        self._fall_back()
+        self._speculate()
         self._check_draft()
         outcomes = self._verify()
         return [self._settle(sequence, outcome, None) for sequence, outcome in zip(self.active, outcomes, strict=True)]
+
+    def _speculate(self) -> None:
+        """Give each sequence what it is to verify: of what is prepared, or falls back to, the round's lookahead."""
+        self._fall_back()
+        for sequence in self.active:
+            if len(sequence.speculation) > self.lookahead and sequence.speculation.is_chain:
+                sequence.speculation = Speculation.chain(sequence.speculation.tokens[: self.lookahead])
+                self._untold.append((self.drafter.shorten, sequence, (sequence.prefix, self.lookahead)))
 
     def _fall_back(self) -> None:
         """For the sequences that have nothing to verify: look a continuation up, or draft one just in time, for which
@@ -76,7 +86,7 @@ class SpeculativeLoop(RoundLoop):
         if not wanted:
             return
         self._follow()
-        chains = {s: s.ngrams.propose(self.drafter.lookahead) for s in wanted if s.ngrams is not None}
+        chains = {s: s.ngrams.propose(self.lookahead) for s in wanted if s.ngrams is not None}
         if self.auto is not None:
             chains = self.auto.choose(self.active, chains)
         for sequence, chain in chains.items():
@@ -85,7 +95,9 @@ class SpeculativeLoop(RoundLoop):
             self._draft_jobs.append(self.draft.submit(self.drafter.take, sequence, chain))
         wanted -= chains.keys()
         if wanted:
-            drafted = self.draft.run(self.draft_lane.call, "fallback", self.drafter.draft, self.active, wanted)
+            drafted = self.draft.run(
+                self.draft_lane.call, "fallback", self.drafter.draft, self.active, wanted, self.lookahead
+            )
             self._waited = self.draft_lane.seconds
             for sequence, speculation in drafted.items():
                 sequence.speculation, sequence.from_cache = speculation, False
@@ -97,13 +109,13 @@ class SpeculativeLoop(RoundLoop):
         sequence.speculation = hit.speculation if hit else EMPTY
         sequence.from_cache = hit is not None
         if not sequence.finish_reason:
-            self._unsettled.append((sequence, sequence.prefix, outcome, hit))
+            self._untold.append((self.drafter.settle, sequence, (sequence.prefix, outcome, hit)))
         return new
 
     def _follow(self) -> None:
         """Before the draft does anything else: its cache follows the outcomes since."""
-        unsettled, self._unsettled = self._unsettled, []
-        self._draft_jobs += [self.draft.submit(self.drafter.settle, *entry) for entry in unsettled]
+        untold, self._untold = self._untold, []
+        self._draft_jobs += [self.draft.submit(call, sequence, *rest) for call, sequence, rest in untold]
 
     def _check_draft(self) -> None:
         """Raise what went wrong in the jobs that nobody waited for. They are done by the time a verification is."""
@@ -113,8 +125,9 @@ class SpeculativeLoop(RoundLoop):
 
     def _admit(self, sequence: Sequence, size: int) -> None:
         sequence.slot = len(self.active)
-        off = self.auto is not None and self.auto.usual_way(self.mode, size) is Way.OFF
-        enter = self.drafter.enter if off else self._enter
+        if self.auto is not None:
+            self.lookahead = self.auto.usual_plan(self.mode, size).lookahead
+        enter = self._enter if self.lookahead else self.drafter.enter
         job = self.draft.submit(self.draft_lane.call, "prefill", enter, sequence)
         super()._admit(sequence, size)
         job.result()
@@ -123,10 +136,10 @@ class SpeculativeLoop(RoundLoop):
         """The target takes longer for the prompt, so that this and the first speculation cost no wait."""
         self.drafter.prefill(sequence)
         if sequence.ngrams is None or self.auto is not None:
-            sequence.speculation = self.drafter.draft([sequence], {sequence})[sequence]
+            sequence.speculation = self.drafter.draft([sequence], {sequence}, self.lookahead)[sequence]
 
     def _retire(self, sequence: Sequence) -> None:
-        self._unsettled = [entry for entry in self._unsettled if entry[0] is not sequence]
+        self._untold = [entry for entry in self._untold if entry[1] is not sequence]
         super()._retire(sequence)
         self.draft.run(self.drafter.release, sequence)
 
@@ -149,8 +162,8 @@ class ConcurrentLoop(SpeculativeLoop):
     tested, accepted = 10, 7  # as if seven of ten tokens had been accepted
 
     def _round(self) -> list[list[int]]:
-        self._fall_back()
-        preparation = Preparation(self.active, self.drafter.lookahead)
+        self._speculate()
+        preparation = Preparation(self.active, self.lookahead)
         earlier, self._draft_jobs = self._draft_jobs, []
         outcomes = self._verify(lambda: self._prepare(preparation))
         for job in earlier:  # done long since
@@ -173,7 +186,7 @@ class ConcurrentLoop(SpeculativeLoop):
         wanted = 1 if rollout else 0  # while it has not begun, drafting for the one outcome that came is as quick
         if rollout and progress.drafted:
             rate, verification = self.accepted / self.tested, self.target_lane.seconds
-            wanted = depths_worth_waiting_for(rate, rollout.step_seconds, verification, self.drafter.lookahead)
+            wanted = depths_worth_waiting_for(rate, rollout.step_seconds, verification, self.lookahead)
         there = progress.drafted >= wanted
         progress.stop_after(progress.drafted if there else wanted)
         return there

@@ -83,7 +83,7 @@ class TreeDrafter(DraftSide[TreeState, AdaptivePolicy]):
         state = self.states[sequence]
         state.speculation, state.ranked = Speculation.chain(chain), []
 
-    def draft(self, sequences: list[Sequence], wanted: set[Sequence]) -> dict[Sequence, Speculation]:
+    def draft(self, sequences: list[Sequence], wanted: set[Sequence], lookahead: int) -> dict[Sequence, Speculation]:
         self.learn()
         states = [self.states[sequence] if sequence in wanted else None for sequence in sequences]
         for state in states:
@@ -96,8 +96,8 @@ class TreeDrafter(DraftSide[TreeState, AdaptivePolicy]):
             self._below_the_bonus_token(sequence, state) if state else None
             for sequence, state in zip(sequences, states, strict=True)
         ]
-        for _ in range(self.lookahead - 1):
-            width = max(1, self.nodes // self.lookahead)
+        for _ in range(lookahead - 1):
+            width = max(1, self.nodes // lookahead)
             self._compute(sequences, groves, [grove.forest.grow(width, 0.0) if grove else [] for grove in groves])
         drafted = {}
         for sequence, state, grove in zip(sequences, states, groves, strict=True):
@@ -120,7 +120,7 @@ class TreeDrafter(DraftSide[TreeState, AdaptivePolicy]):
         groves = []
         for sequence, state, length in zip(sequences, states, lengths, strict=True):
             outcomes = self.policy(sequence).choose_in_tree(state.ranked, state.speculation, state.after_hit)
-            forest = Forest([(outcome.bonus, chance) for outcome, chance in outcomes], self.lookahead)
+            forest = Forest([(outcome.bonus, chance) for outcome, chance in outcomes], preparation.lookahead)
             base = length - 1
             above = [[base + node for node in (0, *state.speculation.path(outcome.node))] for outcome, _ in outcomes]
             state.grove = Grove(forest, base, base + self.nodes + 1, above)
@@ -128,7 +128,7 @@ class TreeDrafter(DraftSide[TreeState, AdaptivePolicy]):
             drafted = partial(forest.speculation, size=self.nodes)
             preparation.caches[sequence].open([outcome for outcome, _ in outcomes], drafted)
         grown = [list(range(len(grove.forest.nodes))) for grove in groves]
-        for depth in range(self.lookahead + 1):
+        for depth in range(preparation.lookahead + 1):
             if depth >= progress.wanted or not any(grown):
                 break
             preparation.rollout = self._compute(sequences, groves, grown, preparation)

@@ -20,10 +20,10 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """
     from saguaro.runtime.auto import Auto
     from saguaro.runtime.speculation.adaptive import AdaptivePolicy
-    from saguaro.runtime.speculation.estimates import Fallback, Way
+    from saguaro.runtime.speculation.estimates import Fallback, Plan, Way
     from saguaro.runtime.speculative_rounds import ConcurrentLoop
 
     monkeypatch.setattr(ConcurrentLoop, "anytime", False)
     monkeypatch.setattr(AdaptivePolicy, "worth", 0.0)
-    monkeypatch.setattr(Auto, "next_way", lambda auto, mode, size: Way(OWN_WAY[mode]))
+    monkeypatch.setattr(Auto, "next_plan", lambda auto, mode, size: Plan(Way(OWN_WAY[mode]), auto.longest))
     monkeypatch.setattr(Auto, "pick", lambda auto, size, waiting, found: Fallback.DRAFT)

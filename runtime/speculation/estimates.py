@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections import deque
+from collections import defaultdict, deque
 from enum import StrEnum
 from statistics import median
+from typing import NamedTuple
 
 MEMORY = 512.0  # how many of the latest observations a mean is about. A round brings its mean give or take half of it
-LATEST = 16  # times that are kept of each batch size
+LATEST = 48  # times that are kept of each batch size
 KEPT = 2  # times that count beside those of a new trial
 HICCUP = 1.5  # times the median: no round counts for longer
 
@@ -19,6 +20,16 @@ class Way(StrEnum):
     OFF = "off"  # the target alone, one token after another: nothing is drafted
     SEQUENTIAL = "sequential"  # the target verifies, and nothing is prepared meanwhile
     CONCURRENT = "concurrent"  # the draft prepares while the target verifies
+
+
+class Plan(NamedTuple):
+    """A way, and the most tokens of a speculation that are verified in it; 0 where nothing is drafted."""
+
+    way: Way
+    lookahead: int
+
+
+OFF = Plan(Way.OFF, 0)
 
 
 class Fallback(StrEnum):
@@ -39,6 +50,32 @@ class Mean:
     def add(self, observed: float) -> None:
         self._weight = min(self._weight + 1, MEMORY)
         self.value += (observed - self.value) / self._weight
+
+
+class Acceptance:
+    """What rounds with one kind of speculation bring, by the lookahead."""
+
+    def __init__(self, lookahead: int, prior: float):
+        """`prior`: the chance of each token to be accepted when those before it are."""
+        self.rates = [Mean(prior) for _ in range(lookahead)]  # a token that was not there counts as rejected
+        self._tokens: list[float] = []
+
+    def add(self, tokens: int, lookahead: int) -> None:
+        """A round that might have verified so many brought `tokens`, the bonus token with them."""
+        for place, rate in enumerate(self.rates[: min(tokens, lookahead)]):
+            rate.add(place < tokens - 1)
+        self._tokens.clear()
+
+    def tokens(self, lookahead: int) -> float:
+        """That a round is expected to bring, the bonus token with them."""
+        if not self._tokens:
+            reached, expected = 1.0, 1.0
+            self._tokens.append(expected)
+            for rate in self.rates:
+                reached *= rate.value
+                expected += reached
+                self._tokens.append(expected)
+        return self._tokens[lookahead]
 
 
 class Seconds:
@@ -83,11 +120,12 @@ class Seconds:
 class Estimates:
     """Times are seconds; tokens are those that a sequence gains in a round, the bonus token with them."""
 
-    def __init__(self) -> None:
-        self.rounds = {way: Seconds() for way in Way}  # without the wait for a fallback's draft
-        self.draft = Seconds()  # that wait
-        self.hit_tokens = Mean(2.5)
-        self.draft_tokens = Mean(2.5)
-        self.ngram_tokens = Mean(1.5)  # where the look-up found something
+    def __init__(self, lookahead: int) -> None:
+        """`lookahead`: the longest."""
+        self.rounds: defaultdict[Plan, Seconds] = defaultdict(Seconds)  # without the wait for a fallback's draft
+        self.draft = Seconds()  # that wait, for each token that is drafted
+        self.hit = Acceptance(lookahead, 0.65)
+        self.drafted = Acceptance(lookahead, 0.65)
+        self.ngram = Acceptance(lookahead, 0.4)  # where the look-up found something
         self.hits = Mean(0.7)  # of the outcomes of concurrent rounds, how many were prepared
         self.found = Mean(0.5)  # of the look-ups, how many found something

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from saguaro.runtime.speculation.estimates import Estimates, Fallback, Way
+from saguaro.runtime.speculation.estimates import OFF, Estimates, Fallback, Plan, Way
 
 
 class Expected(NamedTuple):
@@ -30,48 +30,54 @@ class Expected(NamedTuple):
 
 
 def fallback_rounds(
-    estimates: Estimates, way: Way, size: int, hits: float, found: float, waiting: float | None = None
+    estimates: Estimates,
+    plan: Plan,
+    size: int,
+    hits: float,
+    found: float,
+    waiting: float | None = None,
+    seconds: float | None = None,
 ) -> dict[Fallback, Expected]:
     """The round to come with each fallback whose times are known.
 
     Args:
-        way: sequential or concurrent.
+        plan: one in which something is verified.
         size: sequences in the batch.
         hits: those that have a prepared speculation.
         found: those of the others for which a look-up found something.
         waiting: the chance that one of the others is there at all, which then waits for the draft; None: certain.
+        seconds: what the round takes without that wait; None: as estimated.
     """
-    base, wait = estimates.rounds[way].at(size), estimates.draft.at(size)
-    prepared, others = hits * estimates.hit_tokens.value, size - hits
+    base, wait = seconds or estimates.rounds[plan].at(size), estimates.draft.at(size)
+    lookahead, others = plan.lookahead, size - hits
+    prepared = hits * estimates.hit.tokens(lookahead)
     rounds = {}
     if base is not None:
         if wait is not None:
-            wait *= 1 if waiting is None else waiting
-            rounds[Fallback.DRAFT] = Expected(prepared + others * estimates.draft_tokens.value, base + wait)
+            wait *= lookahead * (1 if waiting is None else waiting)
+            drafted = others * estimates.drafted.tokens(lookahead)
+            rounds[Fallback.DRAFT] = Expected(prepared + drafted, base + wait)
         if found:
-            tokens = prepared + found * estimates.ngram_tokens.value + others - found
+            tokens = prepared + found * estimates.ngram.tokens(lookahead) + others - found
             rounds[Fallback.NGRAM] = Expected(tokens, base)
         if hits:
             rounds[Fallback.NOTHING] = Expected(prepared + others, base)
-    plain = estimates.rounds[Way.OFF].at(size)
-    if not hits and plain is not None and way is Way.SEQUENTIAL:  # a round of plain decoding
+    plain = estimates.rounds[OFF].at(size)
+    if not hits and plain is not None and plan.way is Way.SEQUENTIAL:  # a round of plain decoding
         rounds[Fallback.NOTHING] = Expected(size, plain)
     return rounds
 
 
-def way_speeds(estimates: Estimates, size: int) -> dict[Way, float]:
-    """Tokens per second of rounds that go on in one way, each with the fallback that is best there. A way of which
-    nothing is known is left out."""
-    speeds = {}
-    plain = estimates.rounds[Way.OFF].at(size)
-    if plain is not None:
-        speeds[Way.OFF] = size / plain
-    hit = estimates.hits.value
-    for way, hits in ((Way.SEQUENTIAL, 0.0), (Way.CONCURRENT, size * hit)):
-        found = (size - hits) * estimates.found.value
-        some_wait = 1 - hit**size if hits else None
-        each = fallback_rounds(estimates, way, size, hits, found, some_wait)
-        each.pop(Fallback.NOTHING, None)
-        if each:
-            speeds[way] = max(expected.speed for expected in each.values())
-    return speeds
+def speed(estimates: Estimates, plan: Plan, size: int, seconds: float | None = None) -> float | None:
+    """Tokens per second of rounds that go on in one way, each with the fallback that is best there; None where nothing
+    is known of them. `seconds`: as above."""
+    if plan == OFF:
+        plain = estimates.rounds[OFF].at(size)
+        return size / plain if plain else None
+    hit = estimates.hits.value if plan.way is Way.CONCURRENT else 0.0
+    hits = size * hit
+    found = (size - hits) * estimates.found.value
+    some_wait = 1 - hit**size if hits else None
+    each = fallback_rounds(estimates, plan, size, hits, found, some_wait, seconds)
+    each.pop(Fallback.NOTHING, None)
+    return max((expected.speed for expected in each.values()), default=None)

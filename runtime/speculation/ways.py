@@ -5,49 +5,39 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from saguaro.runtime.speculation.estimates import Estimates, Way
-from saguaro.runtime.speculation.fallback import way_speeds
+from saguaro.runtime.speculation.estimates import OFF, Estimates, Plan
+from saguaro.runtime.speculation.fallback import speed
+from saguaro.runtime.speculation.trial import Trial
 
 PLAIN = 1.05  # so much plain decoding counts: leaving it and coming back costs, and no batch is to be slower than AR
+SHORTER = 0.97  # so much a lookahead counts that is shorter than the one asked for
 MARGIN = 0.02  # by how much another way must be faster to be gone over to: less is not worth the change
-PERIOD = 8  # rounds between two comparisons
+PERIOD = 8  # rounds of one size between two comparisons
 FIRST = 32  # rounds before a batch of one tries another way; larger ones, where drafting gains less, try earlier
-TIMED = 4  # rounds of a trial that are to be timed
-LONGEST = 8  # rounds until so many are timed, at most: not all can be
-QUICKER = 0.97  # of its time before: a way that falls below it in a trial has not shown yet what it can do
-PAUSE = 64  # rounds after a trial before the same way is tried again because it looks better
-GROWING = 3  # trials at growing distances, before what they cost decides about the distance
-CLEAR = 0.75  # of the usual way's speed: what a trial finds to be slower than that is slower
+PAUSE = 128  # rounds after a trial before the same way is tried again because it looks better
+SURE = 0.85  # of the usual way's speed: a trial that finds less is believed
+GROWING = 3  # trials at growing distances, before what they cost decides about the distance too
+GROWN = 6  # trials until the distances grow no more by themselves
 SHARE = 0.004  # of the time that the trials of one way may cost from then on
-
-
-@dataclass
-class Trial:
-    """Rounds in another way, until enough of them have been timed."""
-
-    way: Way
-    size: int
-    enough: int
-    left: int = LONGEST
-    before: float | None = None  # what a round of it took when it was last prolonged
 
 
 @dataclass
 class Size:
     """What is known of one batch size."""
 
-    way: Way
+    way: Plan
     rounds: int = 0
-    tried: dict[Way, int] = field(default_factory=dict)  # when each way was, the last time
+    tried: dict[Plan, int] = field(default_factory=dict)  # when each way was, the last time
+    trial: Trial | None = None  # under way; another size interrupts it
 
 
 @dataclass
 class Schedule:
     """When each way is to be tried; sizes that differ by less than a factor of two share one, as trials cost."""
 
-    due: dict[Way, int]
+    due: dict[Plan, int]
     rounds: int = 0
-    trials: dict[Way, int] = field(default_factory=dict)
+    trials: dict[Plan, int] = field(default_factory=dict)
 
 
 class Ways:
@@ -57,117 +47,112 @@ class Ways:
     meanwhile, and that for all of them.
     """
 
-    def __init__(self, ways: Sequence[Way], estimates: Estimates):
-        """`ways`: the one to begin with comes last."""
+    def __init__(self, ways: Sequence[Plan], estimates: Estimates):
+        """`ways`: plain decoding comes first, and the one to begin with last."""
         self.ways, self.estimates = tuple(ways), estimates
         self.sizes: dict[int, Size] = {}
         self._schedules: dict[int, Schedule] = {}
-        self._trial: Trial | None = None
+        self.trying = False  # whether the latest round is one of a trial
+        self._size, self._lasting = 0, 0  # the batch's, and for how many rounds: one that does not last tells little
 
-    @property
-    def trying(self) -> bool:
-        """Whether the latest round is one of a trial."""
-        return self._trial is not None
+    def usual(self, size: int) -> Plan:
+        """The way of a batch of `size` sequences for now; of two that take turns, the better one."""
+        known = self._known(size)
+        return known.trial.way if known.trial and not known.trial.in_turns else known.way
 
-    def usual(self, size: int) -> Way:
-        """The way of a batch of `size` sequences, trials aside."""
-        return self._known(size).way
-
-    def next(self, size: int) -> Way:
+    def next(self, size: int) -> Plan:
         """The way of the next round of a batch of `size` sequences."""
         known = self._known(size)
         known.rounds += 1
+        self._lasting = self._lasting + 1 if size == self._size else 1
+        self._size = size
         self._schedule(size).rounds += 1
-        if self._trial:
-            if self._goes_on(self._trial, size):
-                return self._trial.way
-            self._end(self._trial)
-        wanted = self._wanted(known, size) if known.rounds % PERIOD == 0 else None
-        if wanted:
-            times = self.estimates.rounds[wanted]
-            times.age(size)
-            self._trial = Trial(wanted, size, times.added + TIMED)
-        return wanted or known.way
+        if known.trial and not known.trial.goes_on(self._speeds):
+            self._end(known, known.trial)
+            known.trial = None
+        elif not known.trial and self._lasting % PERIOD == 0:
+            wanted = self._wanted(known, size)
+            if wanted:
+                known.trial = Trial(wanted, known.way, size, self.estimates)
+                self._schedule(size).due[wanted] += PAUSE  # other sizes wait for what this one finds
+        self.trying = known.trial is not None
+        return known.trial.plan() if known.trial else known.way
 
     def _known(self, size: int) -> Size:
-        """Of a size that was not seen, what other sizes taught holds until it is known."""
+        """Of a size that was not seen, the way of one near it holds until it is known."""
         if size not in self.sizes:
-            speeds = self._speeds(size)
-            best = max(speeds, key=speeds.__getitem__) if len(speeds) == len(self.ways) else self.ways[-1]
-            self.sizes[size] = Size(best)
+            seen = [other for other, known in self.sizes.items() if known.rounds >= FIRST]
+            near = [other for other in seen if other < 2 * size and size < 2 * other]
+            like = min(near, key=lambda other: abs(other - size), default=None)
+            self.sizes[size] = Size(self.sizes[like].way if like else self.ways[-1])
         return self.sizes[size]
 
     def _schedule(self, size: int) -> Schedule:
         group = size.bit_length()
         if group not in self._schedules:
-            self._schedules[group] = Schedule({way: _first(size) * (i + 1) for i, way in enumerate(self.ways)})
+            self._schedules[group] = Schedule({way: _first(size) * 2**i for i, way in enumerate(self.ways)})
         return self._schedules[group]
 
-    def _wanted(self, known: Size, size: int) -> Way | None:
+    def _wanted(self, known: Size, size: int) -> Plan | None:
         """Another way whose trial is due, or that looks better."""
         speeds, schedule = self._speeds(size), self._schedule(size)
         for way in self.ways:
             rested = known.rounds - known.tried.get(way, -PAUSE) >= PAUSE
             due = schedule.rounds >= schedule.due[way] or (rested and _better(speeds, way, known.way))
-            if due and way != known.way:
+            if due and way != known.way and self._promises(way, size, speeds.get(known.way)):
                 return way
         return None
 
-    def _goes_on(self, trial: Trial, size: int) -> bool:
-        trial.left -= 1
-        if size != trial.size or trial.left <= 0:
-            return False
-        return self.estimates.rounds[trial.way].added < trial.enough or self._prolonged(trial)
+    def _promises(self, way: Plan, size: int, usual: float | None) -> bool:
+        """Whether a shorter lookahead would beat the `usual` speed if verifying so few tokens cost nothing."""
+        plain = self.estimates.rounds[OFF].at(size)
+        if not self._shorter(way) or not plain or not usual:
+            return True
+        return SHORTER * (speed(self.estimates, way, size, seconds=plain) or 0.0) > usual
 
-    def _prolonged(self, trial: Trial) -> bool:
-        """A way that is not clearly slower goes on while it becomes faster: a core whose neighbour falls idle, or whose
-        caches were full of another model, takes a dozen rounds to reach its speed."""
-        times, speeds = self.estimates.rounds[trial.way], self._speeds(trial.size)
-        now, usual = times.at(trial.size), speeds.get(self.sizes[trial.size].way)
-        if now is None or usual is None or speeds.get(trial.way, 0.0) < CLEAR * usual:
-            return False
-        if trial.before is not None and now > QUICKER * trial.before:
-            return False
-        trial.before, trial.enough, trial.left = now, times.added + TIMED, LONGEST
-        times.age(trial.size)
-        return True
-
-    def _end(self, trial: Trial) -> None:
-        known, schedule, speeds = self.sizes[trial.size], self._schedule(trial.size), self._speeds(trial.size)
+    def _end(self, known: Size, trial: Trial) -> None:
+        schedule, speeds = self._schedule(trial.size), self._speeds(trial.size)
         schedule.trials[trial.way] = schedule.trials.get(trial.way, 0) + 1
         known.tried[trial.way] = known.rounds
         before = known.way
         if _better(speeds, trial.way, before):
             known.way = trial.way
         for way in {trial.way, before}:
-            schedule.due[way] = schedule.rounds + self._distance(way, known, trial.size)
-        self._trial = None
+            schedule.due[way] = schedule.rounds + self._distance(way, known, trial)
 
-    def _distance(self, way: Way, known: Size, size: int) -> int:
+    def _distance(self, way: Plan, known: Size, trial: Trial) -> int:
         """To the next trial. The first ones follow soon, since one trial may be off, but not by that much."""
-        count, speeds = self._schedule(size).trials.get(way, 0), self._speeds(size)
-        clear = count and way in speeds and known.way in speeds and speeds[way] < CLEAR * speeds[known.way]
-        soon = _first(size) * 2 ** (GROWING if clear else min(count, GROWING))
-        return soon if count < GROWING else max(soon, int(self._cost(way, known.way, size) / SHARE))
+        count, speeds = self._schedule(trial.size).trials.get(way, 0), self._speeds(trial.size)
+        clear = count and way in speeds and known.way in speeds and speeds[way] < SURE * speeds[known.way]
+        soon = _first(trial.size) * 2 ** min(max(count, GROWING if clear or self._shorter(way) else 0), GROWN)
+        if count < GROWING:
+            return soon
+        return max(soon, int(trial.rounds * self._loss(way, known.way, trial.size) / SHARE))
 
-    def _cost(self, tried: Way, usual: Way, size: int) -> float:
-        """Of a trial, in rounds of the usual way: what would have been done in its time, less what it brings."""
+    def _loss(self, tried: Plan, usual: Plan, size: int) -> float:
+        """Of a round of a trial, in rounds of the usual way: what would have been done in its time, less what it
+        brings."""
         speeds, rounds = self._speeds(size), self.estimates.rounds
         mine, theirs = rounds[tried].at(size), rounds[usual].at(size)
         if not mine or not theirs or tried not in speeds or usual not in speeds:
             return 0.0
-        return max(0.0, (TIMED + 1) * mine / theirs * (1 - speeds[tried] / speeds[usual]))
+        return max(0.0, mine / theirs * (1 - speeds[tried] / speeds[usual]))
 
-    def _speeds(self, size: int) -> dict[Way, float]:
-        speeds = {way: speed for way, speed in way_speeds(self.estimates, size).items() if way in self.ways}
-        if Way.OFF in speeds:
-            speeds[Way.OFF] *= PLAIN
+    def _speeds(self, size: int) -> dict[Plan, float]:
+        speeds = {}
+        for way in self.ways:
+            found = speed(self.estimates, way, size)
+            if found is not None:
+                speeds[way] = found * (PLAIN if way == OFF else SHORTER if self._shorter(way) else 1.0)
         return speeds
+
+    def _shorter(self, way: Plan) -> bool:
+        return 0 < way.lookahead < self.ways[-1].lookahead
 
 
 def _first(size: int) -> int:
     return max(PERIOD, FIRST // size)
 
 
-def _better(speeds: dict[Way, float], way: Way, than: Way) -> bool:
+def _better(speeds: dict[Plan, float], way: Plan, than: Plan) -> bool:
     return way in speeds and than in speeds and speeds[way] > (1 + MARGIN) * speeds[than]

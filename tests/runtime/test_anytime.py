@@ -22,7 +22,7 @@ from saguaro.runtime.worker import Job, Worker
 from tests.runtime.engines import Engines, random_prompts, token_ids
 from tests.support.checkpoints import ARCHITECTURES
 
-AS_SHIPPED = AdaptivePolicy.worth, Auto.next_way, Auto.pick
+AS_SHIPPED = AdaptivePolicy.worth, Auto.next_plan, Auto.pick
 SCHEDULES = range(51)  # by three fallbacks and trees, and two temperatures: 408
 LONGEST = 0.0008  # seconds, as long as a forward of these models
 
@@ -31,7 +31,7 @@ LONGEST = 0.0008  # seconds, as long as a forward of these models
 def anytime(patient: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ConcurrentLoop, "anytime", True)
     for (owner, name), value in zip(
-        ((AdaptivePolicy, "worth"), (Auto, "next_way"), (Auto, "pick")), AS_SHIPPED, strict=True
+        ((AdaptivePolicy, "worth"), (Auto, "next_plan"), (Auto, "pick")), AS_SHIPPED, strict=True
     ):
         monkeypatch.setattr(owner, name, value)
 

@@ -11,38 +11,41 @@ from saguaro import LLM, SamplingParams
 from saguaro.runtime.auto import NOTED, Auto
 from saguaro.runtime.sequence import Sequence
 from saguaro.runtime.speculation import NgramIndex
-from saguaro.runtime.speculation.estimates import Fallback, Mean, Way
+from saguaro.runtime.speculation.estimates import OFF, Acceptance, Fallback, Plan, Way
 from saguaro.runtime.speculative_rounds import SpeculativeLoop
 from tests.runtime.engines import Engines, random_prompts, same_in_all_modes, total
 from tests.runtime.scripted import LENGTH, draft_ranking, scripted_loop, sequence, serial
 from tests.runtime.test_cache_rows import Watch
 
-WAYS = {"sd": (Way.OFF, Way.SEQUENTIAL), "ssd": (Way.OFF, Way.SEQUENTIAL, Way.CONCURRENT)}
+WAYS = {"sd": (Way.SEQUENTIAL,), "ssd": (Way.SEQUENTIAL, Way.CONCURRENT)}
 
 
-def decide_by_dice(monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
-    """Ways go on for two to nine rounds, and not all prompts are computed, so that the draft has little or much to
-    catch up with."""
+def decide_by_dice(monkeypatch: pytest.MonkeyPatch, seed: int, shortest: int = 1) -> None:
+    """Ways go on for two to nine rounds, with another lookahead in each, and not all prompts are computed, so that the
+    draft has little or much to catch up with."""
     dice, going = random.Random(seed), [(Way.SEQUENTIAL, 0)]
 
-    def next_way(auto: Auto, mode: str, size: int) -> Way:
+    def plan(auto: Auto, way: Way) -> Plan:
+        return OFF if way is Way.OFF else Plan(way, dice.randint(min(shortest, auto.longest), auto.longest))
+
+    def next_plan(auto: Auto, mode: str, size: int) -> Plan:
         way, left = going[0]
         if not left:
-            way, left = dice.choice((Way.OFF, *WAYS[mode])), dice.randint(2, 9)
+            way, left = dice.choice((Way.OFF, Way.OFF, *WAYS[mode])), dice.randint(2, 9)
         going[0] = way, left - 1
-        return way
+        return plan(auto, way)
 
     def pick(auto: Auto, size: int, waiting: int, found: int) -> Fallback:
         return Fallback.NOTHING if auto._draining else dice.choice(list(Fallback))
 
-    monkeypatch.setattr(Auto, "next_way", next_way)
-    monkeypatch.setattr(Auto, "usual_way", lambda auto, mode, size: dice.choice((Way.OFF, Way.SEQUENTIAL)))
+    monkeypatch.setattr(Auto, "next_plan", next_plan)
+    monkeypatch.setattr(Auto, "usual_plan", lambda auto, mode, size: plan(auto, dice.choice((Way.OFF, Way.SEQUENTIAL))))
     monkeypatch.setattr(Auto, "pick", pick)
 
 
 def with_auto(loop: object, sequences: list[Sequence]) -> SpeculativeLoop:
     assert isinstance(loop, SpeculativeLoop)
-    loop.auto = Auto()
+    loop.auto = Auto([loop.drafter.lookahead])
     for one in sequences:
         one.ngrams = NgramIndex(one.tokens)
     return loop
@@ -53,7 +56,7 @@ def with_auto(loop: object, sequences: list[Sequence]) -> SpeculativeLoop:
 @pytest.mark.parametrize("seed", range(20))
 def test_a_batch_that_changes(monkeypatch: pytest.MonkeyPatch, mode: str, seed: int, tree_nodes: int) -> None:
     """Scripted sessions notice every wrong row, mask and position; here the draft computes four tokens at once."""
-    decide_by_dice(monkeypatch, seed)
+    decide_by_dice(monkeypatch, seed, shortest=3 if tree_nodes else 1)
     lengths = [(1, 9), (7, 1), (4, 40), (12, 25), (2, 33), (5, 5), (9, 50), (3, 80), (6, 80)]
     sequences = [sequence([i % 5] * prompt, new) for i, (prompt, new) in enumerate(lengths)]
     ranking = draft_ranking(lambda position: position % 3 == 0)
@@ -74,9 +77,9 @@ def test_a_batch_that_changes(monkeypatch: pytest.MonkeyPatch, mode: str, seed: 
 def test_the_draft_catches_up_with_everything_at_once(monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
     """Switched off until one sequence is near the last row and another is new, and has a long prompt."""
     lookahead, chunk, off = 3, 16, LENGTH - 20
-    rounds = iter([Way.OFF] * off)
-    monkeypatch.setattr(Auto, "next_way", lambda auto, mode, size: next(rounds, WAYS[mode][-1]))
-    monkeypatch.setattr(Auto, "usual_way", lambda auto, mode, size: Way.OFF)  # so that what enters is left alone
+    rounds = iter([OFF] * off)
+    monkeypatch.setattr(Auto, "next_plan", lambda auto, mode, size: next(rounds, Plan(WAYS[mode][-1], lookahead)))
+    monkeypatch.setattr(Auto, "usual_plan", lambda auto, mode, size: OFF)  # so that what enters is left alone
     sequences = [sequence([1, 2], LENGTH - 2), sequence([3], off - 2), sequence([4] * 60, 9), sequence([5] * 70, 9)]
     ranking = draft_ranking(lambda position: position % 3 == 0)
     with scripted_loop(mode, ranking, lookahead=lookahead, chunk=chunk, slots=2, budget=2) as (loop, _, draft):
@@ -125,7 +128,7 @@ def test_the_drafts_rows_are_the_drafts_own(engines: Engines, monkeypatch: pytes
 def test_what_is_asked_for_is_never_switched_off(
     engines: Engines, monkeypatch: pytest.MonkeyPatch, fallback: str
 ) -> None:
-    monkeypatch.setattr(Auto, "next_way", lambda auto, mode, size: Way.OFF)
+    monkeypatch.setattr(Auto, "next_plan", lambda auto, mode, size: OFF)
     llm = engines.llm(fallback=fallback)
     for mode in ("sd", "ssd"):
         (output,) = llm.generate([[5, 6, 7, 5, 6]], SamplingParams(max_tokens=20, temperature=0, ignore_eos=True), mode)
@@ -137,8 +140,8 @@ def test_what_is_asked_for_is_never_switched_off(
 def test_switched_off_nothing_is_drafted(engines: Engines, monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
     """And no prompt computed for the draft."""
     llm, params = engines.llm(fallback="auto"), SamplingParams(max_tokens=12, temperature=0, ignore_eos=True)
-    monkeypatch.setattr(Auto, "next_way", lambda auto, mode, size: Way.OFF)
-    monkeypatch.setattr(Auto, "usual_way", lambda auto, mode, size: Way.OFF)
+    monkeypatch.setattr(Auto, "next_plan", lambda auto, mode, size: OFF)
+    monkeypatch.setattr(Auto, "usual_plan", lambda auto, mode, size: OFF)
     draft = llm.pair.draft
     computed, forward, prompts = [], draft.session.forward, random_prompts(6)
     monkeypatch.setattr(draft.session, "forward", lambda step: (computed.append(step.tokens.numel()), forward(step))[1])
@@ -152,7 +155,7 @@ def test_switched_off_nothing_is_drafted(engines: Engines, monkeypatch: pytest.M
 def test_who_enters_is_drafted_for_where_the_whole_batch_will_be(monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
     """Not as one would go on alone: the others that wait enter with it."""
     sizes: list[int] = []
-    monkeypatch.setattr(Auto, "usual_way", lambda auto, mode, size: (sizes.append(size), Way.OFF)[1])
+    monkeypatch.setattr(Auto, "usual_plan", lambda auto, mode, size: (sizes.append(size), OFF)[1])
     sequences = [sequence([i], new) for i, new in enumerate((4, 9, 9, 9, 9))]
     with scripted_loop(mode, draft_ranking(lambda position: False), lookahead=3, slots=3) as (loop, *_):
         list(with_auto(loop, sequences[:2]).run(sequences[:2]))
@@ -164,24 +167,24 @@ def test_who_enters_is_drafted_for_where_the_whole_batch_will_be(monkeypatch: py
 
 def test_several_rounds_are_learned_from_together() -> None:
     """But for a trial's, on which the next round depends."""
-    auto, sequences = Auto(), [sequence([1], 90), sequence([2], 90)]
+    auto, sequences, plan = Auto([5]), [sequence([1], 90), sequence([2], 90)], Plan(Way.SEQUENTIAL, 5)
     estimates = auto.estimates
     for _ in range(NOTED):
         assert estimates.draft.at(2) is None
         auto.begin("sd", sequences)
         assert not auto.choose(sequences, {sequences[0]: [], sequences[1]: [5]})  # they wait for the draft
         auto.note(sequences, [[7, 8], [9, 10, 11, 12]], 1.0, 0.25)
-    assert estimates.draft.at(2) == 0.25
-    assert estimates.rounds[Way.SEQUENTIAL].at(2) == 0.75
-    assert estimates.rounds[Way.SEQUENTIAL].added == NOTED - 1  # the first one finds cold caches
-    expected = Mean(2.5)
+    assert estimates.draft.at(2) == pytest.approx(0.25 / 5)
+    assert estimates.rounds[plan].at(2) == 0.75
+    assert estimates.rounds[plan].added == NOTED - 1  # the first one finds cold caches
+    expected = Acceptance(5, 0.65)
     for _ in range(NOTED):
-        expected.add(2)
-        expected.add(4)
-    assert estimates.draft_tokens.value == expected.value
+        expected.add(2, 5)
+        expected.add(4, 5)
+    assert estimates.drafted.tokens(5) == expected.tokens(5)
     auto._trying = True
     for known in range(2):
-        assert estimates.rounds[Way.SEQUENTIAL].added == NOTED - 1 + known
+        assert estimates.rounds[plan].added == NOTED - 1 + known
         auto.begin("sd", sequences)
         auto.choose(sequences, {sequences[0]: [], sequences[1]: [5]})
         auto.note(sequences, [[7], [8]], 1.0, 0.25)
