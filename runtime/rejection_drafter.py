@@ -74,6 +74,9 @@ class RejectionDrafter(Drafter):
         super().take(sequence, chain)
         self.rows[sequence] = []
 
+    def shorten(self, sequence: Sequence, bonus_row: int, lookahead: int) -> None:
+        raise NotImplementedError("how many tokens are proposed must not depend on timing")
+
     def draft(self, sequences: list[Sequence], wanted: set[Sequence], lookahead: int) -> dict[Sequence, Speculation]:
         states = [self.states[sequence] if sequence in wanted else None for sequence in sequences]
         for sequence in wanted:

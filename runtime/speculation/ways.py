@@ -56,7 +56,7 @@ class Ways:
         self._size, self._lasting = 0, 0  # the batch's, and for how many rounds: one that does not last tells little
 
     def usual(self, size: int) -> Plan:
-        """The way of a batch of `size` sequences for now; of two that take turns, the better one."""
+        """The way of a batch of `size` sequences for now; of two that take turns, the one held so far."""
         known = self._known(size)
         return known.trial.way if known.trial and not known.trial.in_turns else known.way
 
