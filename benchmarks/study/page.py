@@ -55,7 +55,7 @@ verification costs more than that; `saguaro tune` decides by the measured costs.
 B = 24, adaptive. Saguaro sampling's C goes from 1 (plain sampling) to 0 on the curves.
 
 Under coupled verification the draft hands over what it has when the outcome is there; rejection always waits for it.
-This section and the timeline at the end are of the demo pair before 2026-11-26.
+This section is of the demo pair before 2026-11-26.
 
 {rejection}
 
