@@ -73,6 +73,25 @@ def test_a_batch_that_changes(monkeypatch: pytest.MonkeyPatch, mode: str, seed: 
     assert loop.metrics.auto_off > 0
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_a_good_draft_foresees_what_comes_after_a_chain_cut_short(monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
+    """It is the chain's own next token, no candidate before the draft knows of the cut; and the policy learns of no
+    token that the target did not verify."""
+    dice, lengths = random.Random(seed), set()
+    monkeypatch.setattr(
+        Auto, "next_plan", lambda auto, mode, size: Plan(Way.CONCURRENT, dice.randint(1, auto.longest))
+    )
+    sequences = [sequence([i], 40 + 7 * i) for i in range(4)]
+    with scripted_loop("ssd", draft_ranking(lambda position: False), lookahead=5) as (loop, target, _):
+        forward = target.forward
+        monkeypatch.setattr(target, "forward", lambda step: (lengths.add(step.tokens.shape[1]), forward(step))[1])
+        list(with_auto(loop, sequences).run(sequences))
+        policy = loop.drafter.policy(sequences[0])
+    assert {2, 3, 4, 5} <= lengths  # the bonus token and one to four others
+    assert sum(one.metrics.misses for one in sequences) == 0
+    assert policy.tested - policy.accepted == 3  # as before anything was learned
+
+
 @pytest.mark.parametrize("mode", ["sd", "ssd"])
 def test_the_draft_catches_up_with_everything_at_once(monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
     """Switched off until one sequence is near the last row and another is new, and has a long prompt."""
